@@ -1,0 +1,58 @@
+/*
+ * The file system: FUSE requests answered from a vault. Lives in the worker; knows nothing of mounting.
+ *
+ * One thread (fs_run) reads requests and answers those that only read, from its own session.  What changes
+ * anything goes to the writer thread, which runs what has gathered in one transaction, commits once, and
+ * replies to all.  Node ids, file handles and directory offsets are pure functions of row ids (fs/node_id.h),
+ * so whatever one worker handed out another one can answer.
+ */
+#ifndef KEYFS_FS_FS_H
+#define KEYFS_FS_FS_H
+
+#include "bytes.h"
+#include "failure.h"
+#include "secret.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fs;
+struct vault;
+
+struct fs_config {
+	struct arena *arena;
+	struct vault *reader; /* taken over, also when fs_new fails */
+	struct vault *writer; /* taken over; NULL for a read-only mount */
+	int fuse_fd;	      /* /dev/fuse, mounted; borrowed */
+};
+
+/* -ENOMEM, or what vault_count says. */
+int fs_new(const struct fs_config *config, struct fs **ret, struct failure *reterr);
+
+/*
+ * Feeds the FUSE_INIT request that the supervisor read from the device.  The first worker's reply reaches the
+ * kernel; a later one's is refused by it and ignored.  -EPROTO: libfuse did not take it.
+ */
+int fs_replay_init(struct fs *fs, struct bytes init);
+
+/* Answers requests until the mount is gone (0) or reading fails (-errno). Once, after fs_replay_init. */
+int fs_run(struct fs *fs);
+
+/* Stops the writer thread after what it has, and closes the sessions. NULL is fine. */
+void fs_free(struct fs *fs);
+
+struct fs_counts {
+	uint64_t n_services;
+	uint64_t n_keys;
+	uint64_t n_fields;
+	uint64_t n_open_read; /* open handles for reading, and for writing */
+	uint64_t n_open_write;
+	uint64_t n_requests;
+	uint64_t n_commits; /* transactions; n_changes / n_commits is what group commit gathers */
+	uint64_t n_changes;
+};
+
+/* Any thread, at any time between fs_new and fs_free. */
+void fs_count(struct fs *fs, struct fs_counts *ret);
+
+#endif

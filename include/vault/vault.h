@@ -1,0 +1,262 @@
+/*
+ * The vault: services, key types, keys and fields, their rules and their transactions, over a store of sealed
+ * records.  Everything that a person may do to the tree is one function here.
+ *
+ * A session (struct vault) belongs to one thread.  One session may write; readers see what it has committed.
+ * Ids are 64-bit, from a counter, never reused; the root is VAULT_ROOT.
+ *
+ * Errors, of every function: those of store.h and rule.h, and
+ *   -ENOENT     no such entry       -EEXIST     the name is taken (a key's name: in any type)
+ *   -ENOTEMPTY  as rmdir(2)         -ENOTDIR, -EISDIR  the entry is of the other sort
+ *   -EPERM      nothing of the sort may be there: a fifth type, an unknown field, a directory in a key
+ *   -EBADMSG    a record is damaged or was moved
+ *   -ENOKEY     the store is locked
+ * A function that fails has changed nothing.
+ *
+ * --- meta record, 96 bytes and the name (the plaintext of seal.h's record 'm') ---
+ *   0  2 name length   2  2 zero         4  4 flags = 0          8  4 mode (permission bits)
+ *  12  4 uid          16  4 gid         20  4 size as written   24  4 size as presented  28 4 zero
+ *  32  8 mtime, ns    40  8 ctime, ns   48  8 birth time, ns
+ *  56  8 value version: generation in which the bytes last changed
+ *  64  8 birth: generation in which the entry was made
+ *  72  8 moved to: the id that an entry of kind VAULT_MOVED now answers as, else 0
+ *  80  8 expiry, unix s, 0 none   88 8 key version: how often the key's fields were changed (keys only)
+ *  96  n name
+ * Flags, expiry and kinds that this program does not know: -EBADMSG, never ignored.
+ *
+ * --- kind: class in the high byte, number of the key type in the low one (0 where there is none) ---
+ *
+ * --- parents and name spaces (first byte of the name index) ---
+ *   root, id 1: parent 0, space 0            service: parent root, space 1
+ *   type directory: parent service, space 2  key: parent SERVICE (so that one constraint makes its name
+ * unique field, tombstone, draft: parent key, space 4                over all types), space 3 moved: parent
+ * key, space 5, its name index made of its own id
+ *
+ * --- set hash: one element a row; domains: 1 nodes, over id u64 | parent u64 | service u64 | version u64 |
+ *     kind u16 | key generation u32 | name index 16 | tag of meta 16 | tag of value 16 (zero without a
+ * value); 2 wraps, over class u8 | owner u64 | generation u32 | body ---
+ */
+#ifndef KEYFS_VAULT_VAULT_H
+#define KEYFS_VAULT_VAULT_H
+
+#include "bytes.h"
+#include "failure.h"
+#include "key_type.h"
+#include "rule.h"
+#include "secret.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct store;
+struct store_backend;
+
+#define VAULT_ROOT     1   /* id of the root directory */
+#define VAULT_FIRST_ID 256 /* ids below it are the system's */
+
+enum vault_class {
+	VAULT_DIR_ROOT = 1,
+	VAULT_SERVICE = 2,
+	VAULT_TYPE = 3,
+	VAULT_KEY = 4,
+	VAULT_FIELD = 5,
+	VAULT_TOMBSTONE = 6, /* a removed field: keeps its id for when the name comes back */
+	VAULT_MOVED = 7,     /* the id that a renamed field had: answers as the field it became */
+	/* 8 draft, 9 extended attribute, 10 past version, 11 requests already done: reserved */
+};
+
+struct vault_entry {
+	uint64_t id;
+	uint64_t parent; /* as a path has it: a key's parent is its type directory's service (see above) */
+	uint64_t service;
+	uint64_t version;
+	enum vault_class class;
+	const struct key_type *type; /* of type directories, keys and fields; else NULL */
+	uint32_t key_generation;
+	uint32_t mode; /* permission bits */
+	uid_t uid;
+	gid_t gid;
+	uint32_t size_written;
+	uint32_t size; /* as presented */
+	int64_t mtime_ns;
+	int64_t ctime_ns;
+	int64_t btime_ns;
+	uint64_t value_version;
+	uint64_t birth;
+	uint64_t moved_to;
+	uint64_t key_version;
+	uint16_t name_len;
+	char name[NAME_MAX_BYTES + 1]; /* also ended by a NUL */
+};
+
+static inline bool vault_is_dir(const struct vault_entry *entry)
+{
+	return entry->class <= VAULT_KEY;
+}
+
+/* --- unlocking --- */
+
+/* What unlocks a store: the bytes of a passphrase (no newline) or of a key file. Borrowed from a secret. */
+enum vault_unlock_kind {
+	VAULT_BY_PASSPHRASE,
+	VAULT_BY_KEY_FILE,
+	VAULT_BY_CREDENTIAL, /* key file slots first, then passphrase slots without a final newline */
+};
+
+struct vault_unlock {
+	enum vault_unlock_kind kind;
+	struct bytes secret;
+};
+
+/* The unlocked keys of one store. Constant once made: sessions of any thread share it. */
+struct vault_keys;
+
+/*
+ * Makes a store at where: header, one slot, bundle, an empty root of mode 0700 owned by the caller.
+ * -EEXIST: something is there. Nothing half-made is left behind.
+ */
+int vault_create(const struct store_backend *backend, const char *where, const struct vault_unlock *unlock,
+		 struct arena *arena, struct failure *reterr);
+
+/* -EKEYREJECTED: no slot opens with it. Checks the header under the keys, and the schema. */
+int vault_unlock(struct store *store, const struct vault_unlock *unlock, struct arena *arena,
+		 struct vault_keys **ret, struct failure *reterr);
+void vault_keys_free(struct vault_keys *keys);
+
+/* --- sessions --- */
+
+struct vault;
+
+/* Takes the session store over; it is closed with the vault (also when this fails). keys are borrowed. */
+int vault_open(struct store *store, const struct vault_keys *keys, struct vault **ret);
+void vault_close(struct vault *vault);
+
+/* --- reading --- */
+
+int vault_get(struct vault *vault, uint64_t id, struct vault_entry *ret);
+
+/* The entry called name in directory dir. Tombstones and moved entries are not found. */
+int vault_lookup(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret);
+
+/* The entry of dir with the lowest id above after; -ENOENT at the end. Ids are offsets that stay valid. */
+int vault_next(struct vault *vault, const struct vault_entry *dir, uint64_t after, struct vault_entry *ret);
+
+/* The field and its value as written. -ENOENT when id is no live field. */
+int vault_read(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, struct secret **ret_value);
+
+struct vault_counts {
+	uint64_t n_services;
+	uint64_t n_keys;
+	uint64_t n_fields;
+	uint64_t n_rows;
+	uint64_t generation;
+	uint64_t used_bytes;
+	uint64_t free_bytes;
+};
+
+/* Rows, generation and bytes come from the header and the file system; the first three by walking all nodes.
+ */
+int vault_count(struct vault *vault, struct vault_counts *ret);
+
+/* --- changing: vault_begin, any of these, vault_commit --- */
+
+int vault_begin(struct vault *vault);
+/* Durable when it returns 0. Nothing is written when nothing was changed. On an error all is undone. */
+int vault_commit(struct vault *vault);
+void vault_rollback(struct vault *vault);
+/* One operation inside a transaction. vault_mark, operation, vault_keep or vault_undo. */
+int vault_mark(struct vault *vault);
+int vault_keep(struct vault *vault);
+void vault_undo(struct vault *vault);
+
+/* Who asks, for the owner of what is made. Access is the kernel's affair (default_permissions). */
+struct vault_caller {
+	uid_t uid;
+	gid_t gid;
+};
+
+/*
+ * A directory: a service in the root, a type in a service, a key in a type.  It takes its group, and its
+ * group and other bits, from dir; its owner is the caller, with all rights.
+ */
+int vault_mkdir(struct vault *vault, uint64_t dir, struct bytes name, const struct vault_caller *caller,
+		struct vault_entry *ret);
+
+/*
+ * What a new field called name would be, without making it: checks the name, gives it an id (the tombstone's,
+ * where there is one) that nothing else will get, and owner and mode as vault_mkdir.  -EEXIST: it is there.
+ */
+int vault_field_prepare(struct vault *vault, uint64_t key, struct bytes name,
+			const struct vault_caller *caller, struct vault_entry *ret);
+
+/* Makes the prepared field with that value; entry has its id, key, name, mode, owner. -EEXIST, -ESTALE (the
+ * key is gone), and what rule_value says. mtime_ns 0 is now. */
+int vault_field_make(struct vault *vault, const struct vault_entry *entry, struct bytes value,
+		     int64_t mtime_ns, struct vault_entry *ret);
+
+/*
+ * Gives field id, made in generation birth, a new value; the same bytes change nothing, mtime included
+ * (unless mtime_ns is not 0).  -ESTALE: that field is no longer there (removed, perhaps made again).
+ */
+int vault_field_set(struct vault *vault, uint64_t id, uint64_t birth, struct bytes value, int64_t mtime_ns,
+		    struct vault_entry *ret);
+
+/* Cuts or zero-fills field id to size bytes as written. */
+int vault_field_truncate(struct vault *vault, uint64_t id, size_t size, struct vault_entry *ret);
+
+/* unlink(2): ret is what it was. */
+int vault_unlink(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret);
+/* rmdir(2): a service, type or key without live entries, its tombstones with it. */
+int vault_rmdir(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret);
+
+struct vault_renamed {
+	uint64_t from; /* id of what was renamed; a field's is from now on an alias of to */
+	uint64_t to; /* id under the new name: of a directory the same as from, of a field the target's own */
+	uint64_t replaced; /* id of what was there, 0 if nothing; equal to `to` for a field */
+	uint64_t birth;	   /* of the field under its new name */
+};
+
+/*
+ * rename(2), noreplace as RENAME_NOREPLACE.  Services; keys within a type, also of another service (their
+ * records are sealed anew under its key); fields within a key: the value moves into the target, which keeps
+ * its id.  -EINVAL between types, -EXDEV for a field of another key and for a type directory of another
+ * service (mv then copies), -ENOTEMPTY onto a key or service that is not empty.
+ */
+int vault_rename(struct vault *vault, uint64_t dir, struct bytes name, uint64_t new_dir,
+		 struct bytes new_name, bool noreplace, struct vault_renamed *ret);
+
+/* Attributes to change; a bit of `what` for each. ctime becomes now. */
+enum { VAULT_SET_MODE = 1, VAULT_SET_UID = 2, VAULT_SET_GID = 4, VAULT_SET_MTIME = 8 };
+
+struct vault_attributes {
+	unsigned what;
+	uint32_t mode; /* -EPERM for anything but the nine permission bits */
+	uid_t uid;
+	gid_t gid;
+	int64_t mtime_ns;
+};
+
+int vault_set_attributes(struct vault *vault, uint64_t id, const struct vault_attributes *set,
+			 struct vault_entry *ret);
+
+/* --- checking --- */
+
+struct vault_report {
+	/* Called for each finding: path is "service/type/key" and so on, as far as it is known ("" if not).
+	 */
+	void (*damaged)(void *user, const char *path, uint64_t id);
+	/* A typed key without these fields (names joined by ", "). */
+	void (*incomplete)(void *user, const char *path, const char *missing);
+	void (*progress)(void *user, uint64_t n_done, uint64_t n_rows); /* NULL is fine */
+	void *user;
+};
+
+/*
+ * Reads and authenticates every record, the set hash, the number of rows, and that the store's own indexes
+ * agree. 0, also with incomplete keys; -EBADMSG when anything is damaged or missing; other errors end it
+ * early.
+ */
+int vault_check(struct vault *vault, const struct vault_report *report, struct vault_counts *ret);
+
+#endif
