@@ -1,0 +1,116 @@
+/*
+ * The control socket of a mount: how the other verbs reach its supervisor.
+ *
+ * It is a SOCK_SEQPACKET socket called <pid of the supervisor> in the runtime directory: for root
+ * /run/keyfs; for others $XDG_RUNTIME_DIR/keyfs, or /tmp/keyfs-<uid> when there is no such variable.  The
+ * directory is 0700 and its owner is checked.  Only root and the user of the supervisor are answered.
+ *
+ * One connection, one request of 16 bytes; integers in the byte order of the machine:
+ *   0  4 version = 1    4  4 kind (enum control_kind)    8  4 flags (enum control_flag)   12  4 zero
+ *
+ * answered by
+ *   STATUS  one struct control_status, after at most a second also when the worker does not answer
+ *   UMOUNT  one struct control_result, once the mount and its processes are gone (10 s at most)
+ *   CHECK   any number of struct control_finding, of which the last is of kind CONTROL_DONE
+ */
+#ifndef KEYFS_SUPERVISE_CONTROL_H
+#define KEYFS_SUPERVISE_CONTROL_H
+
+#include "handoff.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define CONTROL_VERSION 1
+
+enum control_kind { CONTROL_STATUS = 1, CONTROL_UMOUNT, CONTROL_CHECK };
+
+enum control_flag {
+	CONTROL_BRIEF = 1, /* STATUS at once, without the worker's counts */
+};
+
+struct control_request {
+	uint32_t version;
+	uint32_t kind;
+	uint32_t flags;
+	uint32_t zero;
+};
+
+enum control_lack {
+	CONTROL_LACKS_RESEND = 1, /* FUSE_HAS_RESEND: a lost worker's requests cannot be asked for again */
+};
+
+struct control_status {
+	uint32_t version;
+	int32_t supervisor_pid;
+	int32_t worker_pid; /* 0 while there is none */
+	uint32_t n_restarts;
+	int64_t since; /* unix s */
+	uint32_t kernel_lacks;
+	uint8_t is_read_only;
+	uint8_t has_counts; /* 0: not asked for, or the worker did not answer within a second */
+	uint8_t is_stopping;
+	uint8_t zero;
+	struct handoff_counts counts;
+	char mountpoint[PATH_MAX]; /* ended by a NUL */
+	char store[PATH_MAX];
+};
+
+struct control_result {
+	uint32_t version;
+	int32_t code; /* 0 or a negative errno */
+};
+
+enum control_finding_kind {
+	CONTROL_DAMAGED = 1, /* text is a path, a is the id */
+	CONTROL_INCOMPLETE,  /* text is a path, a newline, and what the key lacks */
+	CONTROL_PROGRESS,    /* a of b rows */
+	CONTROL_DONE,	     /* code; a services, b keys, c fields */
+};
+
+#define CONTROL_TEXT_SIZE 1024
+
+struct control_finding {
+	uint32_t version;
+	uint32_t kind;
+	int32_t code; /* DONE: 0, -EBADMSG when anything is damaged, -EBUSY when a check already runs */
+	uint32_t zero;
+	uint64_t a;
+	uint64_t b;
+	uint64_t c;
+	char text[CONTROL_TEXT_SIZE]; /* ended by a NUL */
+};
+
+/* --- the client's side; nobody there is -ENOENT --- */
+
+/*
+ * What is mounted: one status for each supervisor of this user that answers, by mount point; the caller frees
+ * *ret.  Sockets that nobody listens on are removed.  -ENOMEM.
+ */
+int control_list(uint32_t flags, struct control_status **ret, size_t *ret_n);
+
+/* The supervisor of a mount point (as mount_point_resolve gives it), or of a store (resolved). Brief. */
+int control_find(const char *mountpoint, struct control_status *ret);
+int control_find_store(const char *store, struct control_status *ret);
+
+/* With the worker's counts. */
+int control_status(pid_t supervisor, struct control_status *ret);
+
+/* Unmounts, and returns when mount and processes are gone: 0, or what went wrong. -ETIMEDOUT after 10 s. */
+int control_umount(pid_t supervisor);
+
+/* Begins a check; its findings come from *ret_socket. */
+int control_check(pid_t supervisor, int *ret_socket);
+
+/* The next finding of a check. -EPIPE: the worker ended before the check did. */
+int control_receive_finding(int socket, struct control_finding *ret);
+
+/* --- the worker's side --- */
+
+/* Waits at most 10 s for the client to read. -EPIPE: it is gone. */
+int control_send_finding(int socket, const struct control_finding *finding);
+
+#endif

@@ -1,0 +1,119 @@
+/*
+ * The handoff: how a supervisor and its worker (keyfs serve) talk.
+ *
+ * The worker is started with the two descriptors of enum handoff_fd and no others above standard error.  One
+ * is its end of a SOCK_SEQPACKET pair, the other a pipe that holds what unlocks the store.
+ *
+ *   supervisor                                worker
+ *   OPEN, how the secret unlocks      ------> reads the secret to its end, opens and unlocks the store
+ *                                     <------ UNLOCKED, or FAILED and exits
+ *   mounts, reads FUSE_INIT, keeps both
+ *   START + fuse descriptor + INIT    ------> replays INIT
+ *                                     <------ READY, or FAILED and exits
+ *   from then on, at any time:
+ *   COUNT                             ------>
+ *                                     <------ COUNTS
+ *   CHECK + the socket of a client    ------> answers that client itself, as control.h says
+ *
+ * So a wrong key never makes a mount appear.  The worker ends when the device says that the mount is gone;
+ * there is no message to stop it.  The supervisor keeps the fuse descriptor and the INIT bytes (a memfd,
+ * read by pread from offset 0 to its end), so the same exchange can start another worker on the same mount.
+ *
+ * --- one message, one packet of 512 bytes, integers in the byte order of the machine ---
+ *   0   4 version = 1      4   4 kind (enum handoff_kind)
+ *   8   4 flags (OPEN), negative errno (FAILED), else 0
+ *  12   4 how the secret unlocks, an enum vault_unlock_kind that is passed on unread (OPEN), else 0
+ *  16  64 counts, 8 of u64 in the order of struct handoff_counts (COUNTS), else 0
+ *  80 192 what went wrong, ended by a NUL (FAILED), else 0
+ * 272 240 hint, the same
+ * Descriptors travel beside it (SCM_RIGHTS): two with START, one with CHECK, none otherwise.
+ *
+ * Errors: -EPROTO not a message of this version, -EPIPE the other side is gone, -EAGAIN it does not read.
+ */
+#ifndef KEYFS_SUPERVISE_HANDOFF_H
+#define KEYFS_SUPERVISE_HANDOFF_H
+
+#include "bytes.h"
+#include "failure.h"
+
+#include <stdint.h>
+
+#define HANDOFF_VERSION 1
+
+enum handoff_fd {
+	HANDOFF_CONTROL_FD = 3,
+	HANDOFF_SECRET_FD = 4,
+	HANDOFF_FD_END, /* the first number that is not inherited */
+};
+
+enum handoff_kind {
+	HANDOFF_OPEN = 1,
+	HANDOFF_UNLOCKED,
+	HANDOFF_FAILED,
+	HANDOFF_START,
+	HANDOFF_READY,
+	HANDOFF_COUNT,
+	HANDOFF_COUNTS,
+	HANDOFF_CHECK,
+};
+
+enum handoff_flag {
+	HANDOFF_READ_ONLY = 1,
+	HANDOFF_SYSLOG = 2, /* the worker's log goes there and not to standard error */
+};
+
+/* What a worker knows of itself. */
+struct handoff_counts {
+	uint64_t n_services;
+	uint64_t n_keys;
+	uint64_t n_fields;
+	uint64_t n_open_read;
+	uint64_t n_open_write;
+	uint64_t n_requests;
+	uint64_t n_commits;
+	uint64_t n_changes;
+};
+
+#define HANDOFF_WHAT_SIZE 192
+#define HANDOFF_HINT_SIZE 240
+
+struct handoff_message {
+	uint32_t version;
+	uint32_t kind;
+	int32_t code; /* flags or errno */
+	uint32_t unlock_kind;
+	struct handoff_counts counts;
+	char what[HANDOFF_WHAT_SIZE];
+	char hint[HANDOFF_HINT_SIZE];
+};
+
+_Static_assert(sizeof(struct handoff_message) == 512, "the format above");
+
+#define HANDOFF_FDS_MAX 2
+
+/* Either side. Never blocks; version is filled in. */
+int handoff_send(int socket, const struct handoff_message *message, const int *fds, unsigned n_fds);
+
+/*
+ * Either side, blocking when the socket does.  Descriptors that came along are put into ret_fds, close on
+ * exec, -1 where there is none; the caller owns them.
+ */
+int handoff_receive(int socket, struct handoff_message *ret, int ret_fds[HANDOFF_FDS_MAX]);
+
+/* --- the worker's side --- */
+
+/* A message without content: UNLOCKED, READY. */
+int handoff_tell(enum handoff_kind kind);
+
+/* FAILED. failure may be empty; then the text is that of code. */
+int handoff_tell_failed(int code, const struct failure *failure);
+
+int handoff_tell_counts(const struct handoff_counts *counts);
+
+/* The next message, which must be of that kind, and have its descriptors. */
+int handoff_expect(enum handoff_kind kind, struct handoff_message *ret, int ret_fds[HANDOFF_FDS_MAX]);
+
+/* What pread gives of the INIT memfd. */
+int handoff_read_init(int init, struct blob **ret);
+
+#endif

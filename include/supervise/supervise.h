@@ -1,0 +1,54 @@
+/*
+ * The supervisor: one process per mount.  It owns the store's lock, the fuse descriptor and the mount, starts
+ * the worker that answers requests, and ends the mount when that is asked for or the worker is gone.
+ *
+ * It parses nothing that comes from the store or from readers, holds no key, and never waits for the worker
+ * or a client: everything is one poll loop with deadlines.  It never touches its own mount.
+ */
+#ifndef KEYFS_SUPERVISE_SUPERVISE_H
+#define KEYFS_SUPERVISE_SUPERVISE_H
+
+#include "failure.h"
+#include "handoff.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * Opens the store's file and locks it for as long as the descriptor stays open, so that only one process
+ * serves or checks it at a time (flock(2); SQLite's own locks are of another kind and do not meet it).
+ * store is a resolved path.  -EBUSY: somebody else has it. -ENOENT, -EISDIR, -EMEDIUMTYPE not a regular file,
+ * -EPERM not ours, -EACCES readable by others or not accessible, -EROFS.
+ */
+int supervise_claim(const char *store, bool read_only, int *ret_lock, struct failure *reterr);
+
+struct supervise_config {
+	const char *store;	/* resolved */
+	const char *mountpoint; /* resolved, and prepared (mount_point.h) */
+	bool read_only;
+	bool allow_other; /* asked for; root always has it */
+	bool foreground;  /* log to standard error, and stop at SIGHUP */
+	uint32_t unlock_kind;
+	int lock;   /* from supervise_claim; closed when it is over */
+	int secret; /* read end of a pipe that holds what unlocks the store; closed at once */
+	int report; /* where to write one struct supervise_outcome once it is known, or -1. When its other
+		       end is closed before that, the mount is given up. */
+};
+
+enum supervise_subject { SUPERVISE_STORE, SUPERVISE_MOUNTPOINT };
+
+/* How starting went. Fixed size, so that it fits through a pipe. */
+struct supervise_outcome {
+	int32_t code;	  /* 0: the mount answers; else a negative errno */
+	uint32_t subject; /* what the text is about */
+	char what[HANDOFF_WHAT_SIZE];
+	char hint[HANDOFF_HINT_SIZE];
+};
+
+/*
+ * Serves the mount until it ends.  0: unmounted. Otherwise a negative errno: *ret says why when it did not
+ * start (ret->code is not 0), and the log when it ended later.
+ */
+int supervise_run(const struct supervise_config *config, struct supervise_outcome *ret);
+
+#endif

@@ -1,0 +1,171 @@
+/* The control socket, for the supervisor: it answers from memory, or when the worker has, and never waits. */
+#include "supervisor.h"
+
+#include "child.h"
+#include "cleanup.h"
+#include "packet.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+
+void clients_init(struct supervisor *supervisor)
+{
+	for (unsigned i = 0; i < CLIENTS_MAX; i++)
+		supervisor->clients[i].fd = -1;
+}
+
+void clients_drop(struct client *client)
+{
+	(void)close(take_fd(&client->fd));
+}
+
+static bool is_welcome(int fd)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+	       (peer.uid == 0 || peer.uid == geteuid());
+}
+
+void clients_accept(struct supervisor *supervisor)
+{
+	CLEANUP(cleanup_close) int fd = accept4(supervisor->listener, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd < 0 || !is_welcome(fd))
+		return;
+	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+		struct client *client = &supervisor->clients[i];
+
+		if (client->fd >= 0)
+			continue;
+		client->fd = take_fd(&fd);
+		client->wait = WAIT_REQUEST;
+		client->deadline = clock_ms() + REQUEST_MS;
+		return;
+	}
+}
+
+/* One packet; a client that does not take it is not served. */
+static void answer(struct client *client, struct bytes packet)
+{
+	(void)packet_send(client->fd, packet, NULL, 0, MSG_DONTWAIT);
+	clients_drop(client);
+}
+
+static void answer_status(struct supervisor *supervisor, struct client *client, bool has_counts)
+{
+	struct control_status *status = &supervisor->status;
+
+	status->has_counts = has_counts;
+	status->is_stopping = supervisor->phase > PHASE_SERVING;
+	answer(client, (struct bytes){status, sizeof(*status)});
+}
+
+static void on_status(struct supervisor *supervisor, struct client *client, uint32_t flags)
+{
+	if ((flags & CONTROL_BRIEF) || supervisor->phase != PHASE_SERVING) {
+		answer_status(supervisor, client, false);
+		return;
+	}
+	if (!supervisor->is_counting)
+		supervisor->is_counting = worker_send(supervisor, HANDOFF_COUNT, NULL, 0) == 0;
+	client->wait = WAIT_COUNTS;
+	client->deadline = clock_ms() + COUNTS_MS;
+}
+
+/* The worker answers it, on the client's own socket. */
+static void on_check(struct supervisor *supervisor, struct client *client)
+{
+	const struct control_finding busy = {
+		.version = CONTROL_VERSION,
+		.kind = CONTROL_DONE,
+		.code = -EAGAIN,
+	};
+
+	if (supervisor->phase == PHASE_SERVING && worker_send(supervisor, HANDOFF_CHECK, &client->fd, 1) == 0)
+		clients_drop(client);
+	else
+		answer(client, (struct bytes){&busy, sizeof(busy)});
+}
+
+void clients_read(struct supervisor *supervisor, struct client *client)
+{
+	struct control_request request;
+
+	if (client->wait != WAIT_REQUEST || packet_receive(client->fd, &request, sizeof(request), NULL) < 0 ||
+	    request.version != CONTROL_VERSION) {
+		clients_drop(client);
+		return;
+	}
+	switch (request.kind) {
+	case CONTROL_STATUS:
+		on_status(supervisor, client, request.flags);
+		break;
+	case CONTROL_UMOUNT:
+		client->wait = WAIT_END;
+		client->deadline = NO_DEADLINE; /* the phases have their own */
+		supervisor_stop(supervisor);
+		break;
+	case CONTROL_CHECK:
+		on_check(supervisor, client);
+		break;
+	default:
+		clients_drop(client);
+	}
+}
+
+void clients_on_counts(struct supervisor *supervisor, bool is_answered)
+{
+	supervisor->is_counting = false;
+	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+		struct client *client = &supervisor->clients[i];
+
+		if (client->fd >= 0 && client->wait == WAIT_COUNTS)
+			answer_status(supervisor, client, is_answered);
+	}
+}
+
+int64_t clients_deadline(const struct supervisor *supervisor)
+{
+	int64_t first = NO_DEADLINE;
+
+	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+		const struct client *client = &supervisor->clients[i];
+
+		if (client->fd >= 0 && client->deadline < first)
+			first = client->deadline;
+	}
+	return first;
+}
+
+void clients_expire(struct supervisor *supervisor, int64_t now)
+{
+	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+		struct client *client = &supervisor->clients[i];
+
+		if (client->fd < 0 || client->deadline > now)
+			continue;
+		if (client->wait == WAIT_COUNTS)
+			answer_status(supervisor, client, false);
+		else
+			clients_drop(client);
+	}
+}
+
+void clients_end(struct supervisor *supervisor)
+{
+	const struct control_result result = {.version = CONTROL_VERSION, .code = supervisor->result};
+
+	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+		struct client *client = &supervisor->clients[i];
+
+		if (client->fd < 0)
+			continue;
+		if (client->wait == WAIT_END)
+			answer(client, (struct bytes){&result, sizeof(result)});
+		else
+			clients_drop(client);
+	}
+}

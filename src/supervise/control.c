@@ -1,0 +1,223 @@
+/* The control socket, for those who ask. */
+#include "control.h"
+
+#include "cleanup.h"
+#include "packet.h"
+#include "runtime.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#define STATUS_S 3 /* longer than a supervisor waits for its worker */
+#define UMOUNT_S 10
+#define SEND_S	 10
+
+static void set_patience(int fd, int option, int seconds)
+{
+	struct timeval time = {.tv_sec = seconds};
+
+	(void)setsockopt(fd, SOL_SOCKET, option, &time, sizeof(time));
+}
+
+static int send_request(int fd, enum control_kind kind, uint32_t flags)
+{
+	struct control_request request = {.version = CONTROL_VERSION, .kind = kind, .flags = flags};
+
+	return packet_send(fd, (struct bytes){&request, sizeof(request)}, NULL, 0, 0);
+}
+
+static int ask_status(int dir, pid_t supervisor, uint32_t flags, struct control_status *ret)
+{
+	CLEANUP(cleanup_close) int fd = -1;
+	int r = runtime_connect(dir, supervisor, &fd);
+
+	if (r < 0)
+		return r;
+	set_patience(fd, SO_RCVTIMEO, STATUS_S);
+	r = send_request(fd, CONTROL_STATUS, flags);
+	if (r < 0)
+		return r;
+	r = packet_receive(fd, ret, sizeof(*ret), NULL);
+	if (r < 0)
+		return r;
+	if (ret->version != CONTROL_VERSION || !memchr(ret->mountpoint, '\0', sizeof(ret->mountpoint)) ||
+	    !memchr(ret->store, '\0', sizeof(ret->store)))
+		return -EPROTO;
+	return 0;
+}
+
+/* --- all of them --- */
+
+struct list {
+	struct control_status *statuses;
+	size_t n;
+};
+
+/* A name in the runtime directory that is a process number, or 0. */
+static pid_t pid_of_name(const char *name)
+{
+	char *end;
+	long pid = strtol(name, &end, 10);
+
+	return *end == '\0' && pid > 0 && pid <= INT32_MAX ? (pid_t)pid : 0;
+}
+
+static int list_directory(DIR *directory, uint32_t flags, struct list *list)
+{
+	struct dirent *entry;
+
+	while ((entry = readdir(directory))) {
+		pid_t pid = pid_of_name(entry->d_name);
+		struct control_status *grown;
+
+		if (pid == 0)
+			continue;
+		grown = realloc(list->statuses, (list->n + 1) * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		list->statuses = grown;
+		if (ask_status(dirfd(directory), pid, flags, &grown[list->n]) == 0)
+			list->n++;
+	}
+	return 0;
+}
+
+static int compare_mountpoints(const void *a, const void *b)
+{
+	const struct control_status *one = a, *other = b;
+
+	return strcmp(one->mountpoint, other->mountpoint);
+}
+
+int control_list(uint32_t flags, struct control_status **ret, size_t *ret_n)
+{
+	struct list list = {.n = 0};
+
+	for (unsigned candidate = 0; candidate < RUNTIME_CANDIDATES; candidate++) {
+		DIR *directory;
+		int fd, r;
+
+		if (runtime_open(candidate, &fd) < 0)
+			continue;
+		directory = fdopendir(fd);
+		if (!directory) {
+			(void)close(fd);
+			continue;
+		}
+		r = list_directory(directory, flags, &list);
+		(void)closedir(directory);
+		if (r < 0) {
+			free(list.statuses);
+			return r;
+		}
+	}
+	if (list.n > 0)
+		qsort(list.statuses, list.n, sizeof(*list.statuses), compare_mountpoints);
+	*ret = list.statuses;
+	*ret_n = list.n;
+	return 0;
+}
+
+/* --- one of them --- */
+
+static int find(const char *mountpoint, const char *store, struct control_status *ret)
+{
+	CLEANUP(cleanup_free) struct control_status *all = NULL;
+	size_t n;
+	int r = control_list(CONTROL_BRIEF, &all, &n);
+
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		if ((mountpoint && strcmp(all[i].mountpoint, mountpoint) != 0) ||
+		    (store && strcmp(all[i].store, store) != 0))
+			continue;
+		*ret = all[i];
+		return 0;
+	}
+	return r < 0 ? r : -ENOENT;
+}
+
+int control_find(const char *mountpoint, struct control_status *ret)
+{
+	return find(mountpoint, NULL, ret);
+}
+
+int control_find_store(const char *store, struct control_status *ret)
+{
+	return find(NULL, store, ret);
+}
+
+static int connect_to(pid_t supervisor, int *ret_socket)
+{
+	for (unsigned candidate = 0; candidate < RUNTIME_CANDIDATES; candidate++) {
+		CLEANUP(cleanup_close) int dir = -1;
+
+		if (runtime_open(candidate, &dir) == 0 && runtime_connect(dir, supervisor, ret_socket) == 0)
+			return 0;
+	}
+	return -ENOENT;
+}
+
+int control_status(pid_t supervisor, struct control_status *ret)
+{
+	for (unsigned candidate = 0; candidate < RUNTIME_CANDIDATES; candidate++) {
+		CLEANUP(cleanup_close) int dir = -1;
+
+		if (runtime_open(candidate, &dir) == 0 && ask_status(dir, supervisor, 0, ret) == 0)
+			return 0;
+	}
+	return -ENOENT;
+}
+
+int control_umount(pid_t supervisor)
+{
+	CLEANUP(cleanup_close) int fd = -1;
+	struct control_result result;
+	int r = connect_to(supervisor, &fd);
+
+	if (r < 0)
+		return r;
+	set_patience(fd, SO_RCVTIMEO, UMOUNT_S);
+	r = send_request(fd, CONTROL_UMOUNT, 0);
+	if (r == 0)
+		r = packet_receive(fd, &result, sizeof(result), NULL);
+	if (r == -EAGAIN)
+		return -ETIMEDOUT;
+	return r < 0 ? r : result.code;
+}
+
+int control_check(pid_t supervisor, int *ret_socket)
+{
+	CLEANUP(cleanup_close) int fd = -1;
+	int r = connect_to(supervisor, &fd);
+
+	if (r == 0)
+		r = send_request(fd, CONTROL_CHECK, 0);
+	if (r < 0)
+		return r;
+	*ret_socket = take_fd(&fd);
+	return 0;
+}
+
+int control_receive_finding(int socket, struct control_finding *ret)
+{
+	int r = packet_receive(socket, ret, sizeof(*ret), NULL);
+
+	if (r < 0)
+		return r;
+	return ret->version == CONTROL_VERSION && memchr(ret->text, '\0', sizeof(ret->text)) ? 0 : -EPROTO;
+}
+
+int control_send_finding(int socket, const struct control_finding *finding)
+{
+	struct control_finding packet = *finding;
+	int r;
+
+	packet.version = CONTROL_VERSION;
+	set_patience(socket, SO_SNDTIMEO, SEND_S);
+	r = packet_send(socket, (struct bytes){&packet, sizeof(packet)}, NULL, 0, 0);
+	return r == -EAGAIN ? -EPIPE : r;
+}

@@ -1,0 +1,34 @@
+/* Making and taking away the mount itself. */
+#ifndef KEYFS_SUPERVISE_MOUNT_H
+#define KEYFS_SUPERVISE_MOUNT_H
+
+#include "failure.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct mount_request {
+	const char *store;
+	const char *mountpoint;
+	bool read_only;
+	bool allow_other;
+};
+
+/* The descriptor of the mounted device, its INIT not yet read. */
+int mount_make(const struct mount_request *request, int *ret_fuse, struct failure *reterr);
+
+/*
+ * Reads FUSE_INIT, which the kernel has queued with the mount, and keeps it in a memfd. *ret_lacks is made of
+ * enum control_lack.  -EPROTO: it is not what came.
+ */
+int mount_read_init(int fuse, int *ret_init, unsigned *ret_lacks, struct failure *reterr);
+
+/* Whether the connection is over: unmounted, and the last file closed. */
+bool mount_is_over(int fuse);
+
+/* The same by fusermount3, for those who may not mount. */
+int fusermount_make(const struct mount_request *request, int *ret_fuse, struct failure *reterr);
+/* -EPERM when it refuses. */
+int fusermount_detach(const char *mountpoint);
+
+#endif

@@ -1,0 +1,127 @@
+/* Mount points: what is there, what may be there, and taking it away. */
+#include "mount_point.h"
+
+#include "cleanup.h"
+#include "mount.h"
+#include "mount_table.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#define STACKED_MAX 16 /* dead mounts on top of each other */
+
+/* Whether the path cannot be followed because of what is mounted at its end. */
+static bool is_blocked(int error)
+{
+	return error == ENOTCONN || error == EACCES || error == EIO || error == ECONNABORTED;
+}
+
+int mount_point_resolve(const char *path, char **ret)
+{
+	CLEANUP(cleanup_free) char *whole = realpath(path, NULL);
+	CLEANUP(cleanup_free) char *copy = NULL;
+	CLEANUP(cleanup_free) char *parent = NULL;
+	char *slash, *name;
+
+	if (whole || !is_blocked(errno)) {
+		*ret = TAKE(whole);
+		return *ret ? 0 : -errno;
+	}
+	copy = strdup(path);
+	if (!copy)
+		return -ENOMEM;
+	for (size_t len = strlen(copy); len > 1 && copy[len - 1] == '/'; len--)
+		copy[len - 1] = '\0';
+	slash = strrchr(copy, '/');
+	name = slash ? slash + 1 : copy;
+	if (slash)
+		*slash = '\0';
+	parent = realpath(slash ? (slash == copy ? "/" : copy) : ".", NULL);
+	if (!parent)
+		return -errno;
+	return asprintf(ret, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, name) < 0 ? -ENOMEM : 0;
+}
+
+int mount_point_find(const char *mountpoint, dev_t *ret)
+{
+	struct mount_entry entry;
+	int r = mount_table_top(mountpoint, &entry);
+
+	if (r < 0 || !entry.is_ours)
+		return r < 0 ? r : -ENOENT;
+	*ret = entry.device;
+	return 0;
+}
+
+int mount_point_detach(const char *mountpoint)
+{
+	dev_t device;
+	int r = mount_point_find(mountpoint, &device);
+
+	if (r < 0)
+		return r;
+	if (geteuid() != 0)
+		return fusermount_detach(mountpoint);
+	return umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+static int clear_dead(const char *mountpoint, struct failure *reterr)
+{
+	struct stat st;
+
+	for (unsigned i = 0; i < STACKED_MAX && stat(mountpoint, &st) < 0 && errno == ENOTCONN; i++) {
+		int r = mount_point_detach(mountpoint);
+
+		if (r < 0)
+			return fail(reterr, -EBUSY, "a dead mount is there, and cannot be removed",
+				    "try 'umount -l' as root");
+	}
+	return 0;
+}
+
+/* Whether a directory on the way to path is that one. */
+static bool is_below(const char *path, const struct stat *directory)
+{
+	char ancestor[PATH_MAX];
+	struct stat st;
+	char *slash;
+
+	if (snprintf(ancestor, sizeof(ancestor), "%s", path) >= (int)sizeof(ancestor))
+		return false;
+	while ((slash = strrchr(ancestor, '/'))) {
+		slash[slash == ancestor ? 1 : 0] = '\0';
+		if (stat(ancestor, &st) == 0 && st.st_dev == directory->st_dev &&
+		    st.st_ino == directory->st_ino)
+			return true;
+		if (slash == ancestor)
+			break;
+	}
+	return false;
+}
+
+int mount_point_prepare(const char *mountpoint, const char *store, struct failure *reterr)
+{
+	struct stat st;
+	dev_t device;
+	int r = clear_dead(mountpoint, reterr);
+
+	if (r < 0)
+		return r;
+	if (mount_point_find(mountpoint, &device) == 0)
+		return fail(reterr, -EBUSY, "is busy: a key store is mounted there",
+			    "'keyfs status' shows which one, 'keyfs umount' ends it");
+	if (stat(mountpoint, &st) < 0)
+		return fail(reterr, -errno, errno == ENOENT ? "no such mount point" : NULL,
+			    errno == ENOENT ? "make the directory first" : NULL);
+	if (!S_ISDIR(st.st_mode))
+		return fail(reterr, -ENOTDIR, "is not a directory", "a key store is mounted on a directory");
+	if (is_below(store, &st))
+		return fail(reterr, -EDEADLK, "the store is below the mount point, and would hide itself",
+			    "choose another mount point, or move the store");
+	return 0;
+}

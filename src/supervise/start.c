@@ -1,0 +1,75 @@
+/* From the unlocked store to the mount that answers. */
+#include "supervisor.h"
+
+#include "child.h"
+#include "cleanup.h"
+#include "mount.h"
+#include "mount_point.h"
+#include "runtime.h"
+
+#include <errno.h>
+
+static void give_up(struct supervisor *supervisor, enum supervise_subject subject, int code,
+		    const struct failure *failure)
+{
+	supervisor_settle(supervisor, subject, code, failure);
+	supervisor_detach(supervisor);
+	supervisor_kill(supervisor);
+}
+
+static int make_mount(struct supervisor *supervisor, struct failure *reterr)
+{
+	const struct mount_request request = {
+		.store = supervisor->config->store,
+		.mountpoint = supervisor->config->mountpoint,
+		.read_only = supervisor->config->read_only,
+		.allow_other = supervisor->config->allow_other || geteuid() == 0,
+	};
+	int r = mount_make(&request, &supervisor->fuse, reterr);
+
+	if (r < 0)
+		return r;
+	r = mount_point_find(request.mountpoint, &supervisor->device);
+	if (r < 0)
+		return fail(reterr, r, "the new mount is not in the mount table", NULL);
+	return mount_read_init(supervisor->fuse, &supervisor->init, &supervisor->status.kernel_lacks, reterr);
+}
+
+void start_on_unlocked(struct supervisor *supervisor)
+{
+	struct failure failure = {NULL, NULL};
+	int fds[2], r;
+
+	r = runtime_listen(&supervisor->runtime, &supervisor->listener, &failure);
+	if (r == 0)
+		r = make_mount(supervisor, &failure);
+	if (r < 0) {
+		give_up(supervisor, SUPERVISE_MOUNTPOINT, r, &failure);
+		return;
+	}
+	fds[0] = supervisor->fuse;
+	fds[1] = supervisor->init;
+	r = worker_send(supervisor, HANDOFF_START, fds, 2);
+	if (r < 0) {
+		give_up(supervisor, SUPERVISE_MOUNTPOINT, r, &failure);
+		return;
+	}
+	supervisor->phase = PHASE_REPLAYING;
+	supervisor->deadline = clock_ms() + REPLAY_MS;
+}
+
+void start_on_ready(struct supervisor *supervisor)
+{
+	const struct failure none = {NULL, NULL};
+
+	supervisor->phase = PHASE_SERVING;
+	supervisor->deadline = NO_DEADLINE;
+	supervisor_settle(supervisor, SUPERVISE_MOUNTPOINT, 0, &none);
+}
+
+void start_on_failed(struct supervisor *supervisor, const struct handoff_message *message)
+{
+	const struct failure failure = {message->what, message->hint[0] ? message->hint : NULL};
+
+	give_up(supervisor, SUPERVISE_STORE, message->code < 0 ? message->code : -EIO, &failure);
+}

@@ -1,0 +1,109 @@
+/*
+ * The state of one supervisor, and who changes it:
+ *
+ *   supervise.c  the poll loop, signals, deadlines, the end
+ *   worker.c     starting the worker, and its messages
+ *   start.c      from the first message to the mount that answers
+ *   clients.c    the control socket
+ *
+ *   UNLOCKING --UNLOCKED--> REPLAYING --READY--> SERVING --stop--> DETACHED --5 s--> KILLED --> OVER
+ *       any of them: the worker is gone --> OVER; start fails --> KILLED
+ */
+#ifndef KEYFS_SUPERVISE_SUPERVISOR_H
+#define KEYFS_SUPERVISE_SUPERVISOR_H
+
+#include "control.h"
+#include "supervise.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum phase {
+	PHASE_UNLOCKING, /* the worker opens the store; nothing is mounted */
+	PHASE_REPLAYING, /* mounted; the worker answers FUSE_INIT */
+	PHASE_SERVING,
+	PHASE_DETACHED, /* unmounted; open files may be finished */
+	PHASE_KILLED,	/* the worker was killed and is about to be gone */
+	PHASE_OVER,
+};
+
+#define REPLAY_MS   10000
+#define DETACHED_MS 5000
+#define KILLED_MS   2000
+#define REQUEST_MS  2000 /* for a client to say what it wants */
+#define COUNTS_MS   1000 /* for the worker to say its counts */
+#define NO_DEADLINE INT64_MAX
+#define CLIENTS_MAX 32
+
+enum client_wait { WAIT_REQUEST, WAIT_COUNTS, WAIT_END };
+
+struct client {
+	int fd; /* -1: a free place */
+	enum client_wait wait;
+	int64_t deadline;
+};
+
+struct supervisor {
+	const struct supervise_config *config;
+	struct supervise_outcome *outcome;
+	bool is_settled; /* outcome is known, and reported */
+	enum phase phase;
+	int64_t deadline; /* of the phase */
+	int result;	  /* what supervise_run returns */
+
+	int signals;
+	int lock;
+	int secret;
+	int report;
+	int control; /* our end of the handoff; -1 when the worker has closed its own */
+	int runtime; /* directory of listener */
+	int listener;
+	int fuse;
+	int init;     /* the FUSE_INIT request, for every worker of this mount */
+	dev_t device; /* of the mount, to recognise it; 0 while there is none */
+
+	bool is_counting; /* COUNT was sent and not answered */
+	struct control_status status;
+	struct client clients[CLIENTS_MAX];
+};
+
+/* supervise.c */
+
+/* How starting went: kept, and reported, the first time. */
+void supervisor_settle(struct supervisor *supervisor, enum supervise_subject subject, int code,
+		       const struct failure *failure);
+/* Unmounts and lets open files finish; while starting, gives up. */
+void supervisor_stop(struct supervisor *supervisor);
+/* Takes the mount away, if it is still there. */
+void supervisor_detach(struct supervisor *supervisor);
+/* Kills the worker; when it is gone, all is over. */
+void supervisor_kill(struct supervisor *supervisor);
+
+/* worker.c */
+
+int worker_start(struct supervisor *supervisor, struct failure *reterr);
+int worker_send(struct supervisor *supervisor, enum handoff_kind kind, const int *fds, unsigned n_fds);
+/* Takes all messages that are there. */
+void worker_read(struct supervisor *supervisor);
+
+/* start.c */
+
+void start_on_unlocked(struct supervisor *supervisor);
+void start_on_ready(struct supervisor *supervisor);
+void start_on_failed(struct supervisor *supervisor, const struct handoff_message *message);
+
+/* clients.c */
+
+void clients_init(struct supervisor *supervisor);
+void clients_accept(struct supervisor *supervisor);
+void clients_read(struct supervisor *supervisor, struct client *client);
+void clients_drop(struct client *client);
+/* The counts are there (is_answered), or will not come. */
+void clients_on_counts(struct supervisor *supervisor, bool is_answered);
+int64_t clients_deadline(const struct supervisor *supervisor);
+void clients_expire(struct supervisor *supervisor, int64_t now);
+/* All is over: answers those who wait for it, and drops all. */
+void clients_end(struct supervisor *supervisor);
+
+#endif

@@ -1,0 +1,116 @@
+/* The worker, as its supervisor sees it: a process, and messages of the handoff. */
+#include "supervisor.h"
+
+#include "child.h"
+#include "cleanup.h"
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+/* Puts the two descriptors where the handoff says, and closes all others above standard error. */
+static int arrange_fds(int control, int secret)
+{
+	int high_control = fcntl(control, F_DUPFD, HANDOFF_FD_END);
+	int high_secret = fcntl(secret, F_DUPFD, HANDOFF_FD_END);
+
+	if (high_control < 0 || high_secret < 0 || dup2(high_control, HANDOFF_CONTROL_FD) < 0 ||
+	    dup2(high_secret, HANDOFF_SECRET_FD) < 0)
+		return -errno;
+	return close_range(HANDOFF_FD_END, UINT_MAX, 0) < 0 ? -errno : 0;
+}
+
+/* In the child: it dies with the supervisor, and the terminal's signals do not reach it. */
+static void become_worker(const char *store, int control, int secret, pid_t supervisor)
+{
+	char name[] = "keyfs", verb[] = "serve";
+	char *argv[] = {name, verb, (char *)(uintptr_t)store, NULL};
+
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != supervisor)
+		_exit(1);
+	(void)setsid();
+	child_reset_signals();
+	if (arrange_fds(control, secret) < 0)
+		_exit(1);
+	(void)execv("/proc/self/exe", argv);
+	_exit(1);
+}
+
+int worker_start(struct supervisor *supervisor, struct failure *reterr)
+{
+	CLEANUP(cleanup_close) int ours = -1, theirs = -1;
+	const struct supervise_config *config = supervisor->config;
+	struct handoff_message open = {
+		.kind = HANDOFF_OPEN,
+		.code = (config->read_only ? HANDOFF_READ_ONLY : 0) |
+			(config->foreground ? 0 : HANDOFF_SYSLOG),
+		.unlock_kind = config->unlock_kind,
+	};
+	pid_t self = getpid(), pid;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return fail(reterr, -errno, "cannot start the worker", NULL);
+	ours = pair[0];
+	theirs = pair[1];
+	pid = fork();
+	if (pid < 0)
+		return fail(reterr, -errno, "cannot start the worker", NULL);
+	if (pid == 0)
+		become_worker(config->store, theirs, supervisor->secret, self);
+	cleanup_close(&supervisor->secret);
+	supervisor->secret = -1;
+	supervisor->status.worker_pid = pid;
+	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
+		return -errno;
+	supervisor->control = take_fd(&ours);
+	return handoff_send(supervisor->control, &open, NULL, 0);
+}
+
+int worker_send(struct supervisor *supervisor, enum handoff_kind kind, const int *fds, unsigned n_fds)
+{
+	struct handoff_message message = {.kind = kind};
+
+	if (supervisor->control < 0)
+		return -EPIPE;
+	return handoff_send(supervisor->control, &message, fds, n_fds);
+}
+
+static void on_message(struct supervisor *supervisor, const struct handoff_message *message)
+{
+	if (message->kind == HANDOFF_UNLOCKED && supervisor->phase == PHASE_UNLOCKING) {
+		start_on_unlocked(supervisor);
+	} else if (message->kind == HANDOFF_READY && supervisor->phase == PHASE_REPLAYING) {
+		start_on_ready(supervisor);
+	} else if (message->kind == HANDOFF_FAILED && supervisor->phase <= PHASE_REPLAYING) {
+		start_on_failed(supervisor, message);
+	} else if (message->kind == HANDOFF_COUNTS) {
+		supervisor->status.counts = message->counts;
+		clients_on_counts(supervisor, true);
+	}
+}
+
+void worker_read(struct supervisor *supervisor)
+{
+	while (supervisor->control >= 0) {
+		struct handoff_message message;
+		int fds[HANDOFF_FDS_MAX];
+		int r = handoff_receive(supervisor->control, &message, fds);
+
+		if (r == -EAGAIN)
+			return;
+		if (r == -EPROTO)
+			log_line(LOG_LEVEL_ERROR, "worker: message not understood", 0);
+		if (r < 0) {
+			(void)close(take_fd(&supervisor->control));
+			return;
+		}
+		cleanup_close(&fds[0]);
+		cleanup_close(&fds[1]);
+		on_message(supervisor, &message);
+	}
+}
