@@ -1,0 +1,177 @@
+"""kill -9 at any moment: what was committed is there, whole; nothing is empty, mixed or half made."""
+
+import contextlib
+import os
+import random
+import select
+import subprocess
+import sys
+
+import pytest
+from conftest import DEADLINE, LONG, kill, tree, wait_for
+
+KILLS = 2000 if LONG else 200
+SHARDS = 8
+
+# Writes until something fails, and says each thing that is committed: "name number" once close has returned.
+WRITER = """
+import os, sys
+key, first = sys.argv[1], int(sys.argv[2])
+
+def put(name, number):
+    fd = os.open(os.path.join(key, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.write(fd, f"{name} {number} ".encode())
+    os.write(fd, b"x" * (number * 131 % 5000))
+    os.write(fd, b" end")
+    os.close(fd)
+
+def say(text):
+    sys.stdout.write(text + "\\n")
+    sys.stdout.flush()
+
+try:
+    for number in range(first, first + 1000):
+        put("SAME", number)
+        say(f"SAME {number}")
+        put(f"NEW{number}", number)
+        say(f"NEW{number} {number}")
+        if number % 4 == 3:
+            os.rename(os.path.join(key, f"NEW{number}"), os.path.join(key, f"MOVED{number}"))
+            say(f"MOVED{number} {number}")
+        if number % 4 == 2:
+            os.unlink(os.path.join(key, f"NEW{number}"))
+            say(f"NEW{number} gone")
+except OSError:
+    pass
+"""
+
+
+def content(name, number):
+    """What WRITER puts."""
+    return f"{name} {number} ".encode() + b"x" * (number * 131 % 5000) + b" end"
+
+
+def is_whole(name, value):
+    """Whether it is what WRITER put there, or, after a rename, under its former name."""
+    written, number, _ = value.split(b" ", 2)
+    former = name.replace("MOVED", "NEW")
+    return written.decode() in (name, former) and value == content(written.decode(), int(number))
+
+
+def lines_of(process, at_least):
+    """What the writer has said, once that is at_least lines or it has ended."""
+    said = b""
+    while said.count(b"\n") < at_least:
+        assert select.select([process.stdout], [], [], DEADLINE)[0], "the writer is stuck"
+        more = os.read(process.stdout.fileno(), 65536)
+        if not more:
+            break
+        said += more
+    return said
+
+
+def remount(kf):
+    """A new mount, whatever the killed one has left behind."""
+    if kf.process.poll() is None:
+        # The supervisor may have ended by itself, or have started another worker, or be about to.
+        kf.run("umount", kf.mnt)
+    wait_for(lambda: kf.process.poll() is not None, "the end of the supervisor")
+    kf.process = None
+    if kf.is_mounted():
+        kf.ok("umount", kf.mnt)
+    kf.mount()
+
+
+@pytest.mark.timeout(LONG and 3600 or 300)
+@pytest.mark.parametrize("victim", ["worker", "supervisor"])
+@pytest.mark.parametrize("shard", range(SHARDS // 2))
+def test_kill_under_write_load(kf, shard, victim):
+    chance = random.Random(shard * 2 + (victim == "worker"))
+    key = kf / "prod/custom/mysql"
+    key.mkdir(parents=True)
+    committed = {}  # name: the number it was last said to have
+    gone = set()
+    for i in range(KILLS // SHARDS):
+        writer = subprocess.Popen([sys.executable, "-Sc", WRITER, key, str(1000 * i)], stdout=subprocess.PIPE)
+        pid = kf.worker() if victim == "worker" else kf.process.pid
+        said = lines_of(writer, chance.randrange(1, 30))
+        kill(pid)
+        said += lines_of(writer, 1 << 30)
+        assert writer.wait(DEADLINE) == 0
+        writer.stdout.close()
+        maybe = {}
+        for line in said.decode().splitlines():
+            name, number = line.split()
+            maybe = {name: number}
+            if number == "gone":
+                gone.add(name)
+                committed.pop(name, None)
+            else:
+                committed[name] = int(number)
+                if name.startswith("MOVED"):
+                    committed.pop(name.replace("MOVED", "NEW"), None)
+                    gone.add(name.replace("MOVED", "NEW"))
+        remount(kf)
+        found = tree(key)
+        last = max((int(n) for n in maybe.values() if n != "gone"), default=-1)
+        for name, value in found.items():
+            assert value is not None and is_whole(name, value), f"kill {i}: {name}: {value[:40]!r}"
+        for name, number in committed.items():
+            if name == "SAME":
+                assert int(found[name].split()[1]) in (number, number + 1), f"kill {i}: SAME is not the last one"
+            elif name not in found:
+                # The very next operation may have been done and not been said.
+                moved = name.replace("NEW", "MOVED")
+                assert number == last and (number % 4 == 2 or moved in found), f"kill {i}: {name} is lost"
+            else:
+                assert int(found[name].split()[1]) == number
+        for name in gone:
+            assert name not in found, f"kill {i}: {name} came back"
+        committed = {name: int(value.split()[1]) for name, value in found.items()}
+        if len(found) > 300:
+            for name in found:
+                os.unlink(key / name)
+            committed.clear()
+    kf.ok("check", kf.mnt)
+
+
+@pytest.mark.parametrize("victim", ["worker", "supervisor"])
+def test_a_kill_between_create_and_close_leaves_no_variable(kf, victim):
+    key = kf / "prod/custom/mysql"
+    key.mkdir(parents=True)
+    fd = os.open(key / "NEW", os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"half")
+    kill(kf.worker() if victim == "worker" else kf.process.pid)
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    remount(kf)
+    assert os.listdir(key) == []
+
+
+def test_a_kill_while_a_value_is_truncated_keeps_the_value(kf):
+    key = kf / "prod/custom/mysql"
+    key.mkdir(parents=True)
+    (key / "V").write_bytes(b"old")
+    fd = os.open(key / "V", os.O_WRONLY | os.O_TRUNC)
+    kill(kf.worker())
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    remount(kf)
+    assert (key / "V").read_bytes() == b"old"
+
+
+def test_close_tells_a_writer_whose_worker_died(kf):
+    """The private copy died with the worker: close says so, and never half a value."""
+    key = kf / "prod/custom/mysql"
+    key.mkdir(parents=True)
+    (key / "V").write_bytes(b"old")
+    fd = os.open(key / "V", os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, b"new")
+    kill(kf.worker())
+    with pytest.raises(OSError):
+        os.write(fd, b"er")
+        os.close(fd)
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    remount(kf)
+    assert (key / "V").read_bytes() == b"old"
