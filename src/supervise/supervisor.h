@@ -28,7 +28,7 @@ enum phase {
 	PHASE_OVER,
 };
 
-#define REPLAY_MS   10000
+#define REPLAY_MS   60000 /* a million nodes are counted in it */
 #define DETACHED_MS 5000
 #define KILLED_MS   2000
 #define REQUEST_MS  2000 /* for a client to say what it wants */

@@ -1,0 +1,40 @@
+/* What the verbs share: exit codes, messages, and the process itself. */
+#ifndef KEYFS_CLI_CLI_H
+#define KEYFS_CLI_CLI_H
+
+#include "failure.h"
+
+#include <stdio.h>
+
+enum exit_code {
+	EXIT_DONE = 0,
+	EXIT_FAILED = 1,
+	EXIT_USAGE = 2,
+	EXIT_REJECTED = 3,  /* locked, or not unlocked by that */
+	EXIT_NOT_FOUND = 4, /* no such store or mount point, not mounted */
+};
+
+int cmd_init(int argc, char **argv);
+int cmd_mount(int argc, char **argv);
+int cmd_umount(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_types(int argc, char **argv);
+int cmd_check(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
+
+/* The exit code for a negative errno. */
+enum exit_code exit_code_of(int code);
+
+/*
+ * "keyfs: subject: what" on standard error, and the hint on a second line; what defaults to the text of code.
+ * failure may be NULL. Returns the exit code for code.
+ */
+int complain(const char *subject, int code, const struct failure *failure);
+
+/* Prints a path, with a question mark for each byte that could command a terminal. */
+void print_path(FILE *to, const char *path);
+
+/* No core dumps, and nobody of the same user looks into this process. Before the first secret. */
+void process_harden(void);
+
+#endif

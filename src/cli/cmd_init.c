@@ -1,0 +1,112 @@
+/* keyfs init: makes a store. Nothing half-made stays behind: not even a key file made for it. */
+#include "cli.h"
+#include "seal.h"
+#include "store.h"
+#include "unlock.h"
+#include "vault.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct arguments {
+	struct unlock_options unlock;
+	const char *store;
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct arguments *into = state->input;
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &into->unlock;
+		break;
+	case ARGP_KEY_ARG:
+		if (into->store)
+			argp_usage(state);
+		into->store = arg;
+		break;
+	case ARGP_KEY_END:
+		if (!into->store)
+			argp_usage(state);
+		break;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+	return 0;
+}
+
+static const struct argp_child children[] = {{.argp = &unlock_argp}, {0}};
+static const struct argp argp = {
+	.parser = parse,
+	.args_doc = "STORE",
+	.doc = "Make a store.\vIt asks for a passphrase twice, unless an option says otherwise. A key file "
+	       "that does not exist is made, with random content; one that exists is used as it is.",
+	.children = children,
+};
+
+/* From here to the end an interrupt would leave something half-made. */
+static void hold_signals(void)
+{
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+static int create(const struct arguments *arguments, struct arena *arena)
+{
+	CLEANUP(unlock_wipe) struct unlock unlock = {.secret = NULL};
+	struct failure failure = {NULL, NULL};
+	struct vault_unlock by;
+	bool is_made;
+	int r;
+
+	if (arguments->unlock.key_file)
+		hold_signals();
+	r = unlock_choose(&arguments->unlock, arguments->store, arena, &unlock, &is_made);
+	if (r != 0)
+		return r;
+	hold_signals();
+	by = unlock_vault(&unlock);
+	r = vault_create(&store_sqlite, arguments->store, &by, arena, &failure);
+	if (r < 0) {
+		if (is_made)
+			(void)unlink(arguments->unlock.key_file);
+		return complain(arguments->store, r, &failure);
+	}
+	if (is_made)
+		(void)printf("%s: new key file. Whoever has it can open the store; without it nobody can.\n",
+			     arguments->unlock.key_file);
+	return EXIT_DONE;
+}
+
+DEFINE_CLEANUP(struct arena *, arena_free)
+
+int cmd_init(int argc, char **argv)
+{
+	struct arguments arguments = {.unlock = UNLOCK_OPTIONS_NONE};
+	const struct failure exists = {"exists already", "a store is only made where nothing is"};
+	CLEANUP(cleanup_arena_free) struct arena *arena = NULL;
+	struct failure failure = {NULL, NULL};
+	struct stat st;
+	int r;
+
+	(void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+	if (lstat(arguments.store, &st) == 0)
+		return complain(arguments.store, -EEXIST, &exists);
+	process_harden();
+	r = seal_start();
+	if (r == 0)
+		r = arena_new(ARENA_SIZE, &arena, &failure);
+	if (r < 0)
+		return complain(arguments.store, r, &failure);
+	return create(&arguments, arena);
+}

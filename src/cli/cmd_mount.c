@@ -1,0 +1,259 @@
+/* keyfs mount: asks for what unlocks the store, and becomes the mount's supervisor. */
+#include "cli.h"
+#include "control.h"
+#include "mount_options.h"
+#include "mount_point.h"
+#include "supervise.h"
+#include "unlock.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct arguments {
+	struct unlock_options unlock;
+	struct mount_options options;
+	bool foreground;
+	const char *store;
+	const char *mountpoint;
+};
+
+static const struct argp_option options[] = {
+	{"foreground", 'f', NULL, 0, "Stay in the foreground, and log to standard error", 0},
+	{"options", 'o', "WORD[,WORD...]", 0, "ro, allow_other; the usual words of mount(8) and fstab(5)", 0},
+	{0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct arguments *into = state->input;
+	char word[64];
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &into->unlock;
+		break;
+	case 'f':
+		into->foreground = true;
+		break;
+	case 'o':
+		if (mount_options_parse(arg, &into->options, word, sizeof(word)) < 0)
+			argp_error(state, "-o %s: no such mount option", word);
+		break;
+	case ARGP_KEY_ARG:
+		if (into->mountpoint)
+			argp_usage(state);
+		*(into->store ? &into->mountpoint : &into->store) = arg;
+		break;
+	case ARGP_KEY_END:
+		if (!into->mountpoint)
+			argp_usage(state);
+		break;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+	return 0;
+}
+
+static const struct argp_child children[] = {{.argp = &unlock_argp}, {0}};
+static const struct argp argp = {
+	.options = options,
+	.parser = parse,
+	.args_doc = "STORE MOUNTPOINT",
+	.doc = "Mount a store. Returns when the mount answers.\vWithout an option that says otherwise it is "
+	       "unlocked by $CREDENTIALS_DIRECTORY/keyfs, or by a passphrase from the terminal.",
+	.children = children,
+};
+
+/* --- before: the store is ours alone, the mount point is fit, and what unlocks is at hand --- */
+
+static int complain_of_claim(const char *store, int code, const struct failure *failure)
+{
+	struct control_status status;
+
+	if (code != -EBUSY || control_find_store(store, &status) < 0)
+		return complain(store, code, failure);
+	(void)fputs("keyfs: ", stderr);
+	print_path(stderr, store);
+	(void)fputs(": is already mounted at ", stderr);
+	print_path(stderr, status.mountpoint);
+	(void)fputc('\n', stderr);
+	return EXIT_FAILED;
+}
+
+/* The secret waits for the worker in a pipe, whose pages belong to the kernel and are never swapped. */
+static int secret_into_pipe(const struct secret *secret, int *ret_fd)
+{
+	CLEANUP(cleanup_close) int from = -1, to = -1;
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
+	from = ends[0];
+	to = ends[1];
+	if (write(to, secret->data, secret->len) != (ssize_t)secret->len || fcntl(from, F_SETFL, 0) < 0)
+		return -EIO;
+	*ret_fd = take_fd(&from);
+	return 0;
+}
+
+DEFINE_CLEANUP(struct arena *, arena_free)
+
+static int get_secret(const struct arguments *arguments, struct supervise_config *config)
+{
+	CLEANUP(cleanup_arena_free) struct arena *arena = NULL;
+	CLEANUP(unlock_wipe) struct unlock unlock = {.secret = NULL};
+	struct failure failure = {NULL, NULL};
+	int r = arena_new(ARENA_SIZE_MIN, &arena, &failure);
+
+	if (r < 0)
+		return complain(arguments->store, r, &failure);
+	r = unlock_get(&arguments->unlock, arguments->store, arena, &unlock);
+	if (r != 0)
+		return r;
+	config->unlock_kind = unlock.kind;
+	r = secret_into_pipe(unlock.secret, &config->secret);
+	return r < 0 ? complain(arguments->store, r, NULL) : 0;
+}
+
+static int prepare(const struct arguments *arguments, struct supervise_config *config)
+{
+	struct failure failure = {NULL, NULL};
+	int r = supervise_claim(config->store, config->read_only, &config->lock, &failure);
+
+	if (r < 0)
+		return complain_of_claim(config->store, r, &failure);
+	r = mount_point_prepare(config->mountpoint, config->store, &failure);
+	if (r < 0)
+		return complain(config->mountpoint, r, &failure);
+	return get_secret(arguments, config);
+}
+
+/* --- running it --- */
+
+static int complain_of_outcome(const struct supervise_config *config, const struct supervise_outcome *outcome)
+{
+	const struct failure failure = {outcome->what, outcome->hint[0] ? outcome->hint : NULL};
+
+	return complain(outcome->subject == SUPERVISE_STORE ? config->store : config->mountpoint,
+			outcome->code, &failure);
+}
+
+static int run_in_foreground(struct supervise_config *config)
+{
+	struct supervise_outcome outcome;
+	int r = supervise_run(config, &outcome);
+
+	if (outcome.code < 0)
+		return complain_of_outcome(config, &outcome);
+	return exit_code_of(r);
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+/* A daemon must not hold what its caller had open: a pipe that is waited on, a lock. */
+static void close_all_but(int keep[], size_t n)
+{
+	unsigned from = STDERR_FILENO + 1;
+
+	qsort(keep, n, sizeof(keep[0]), compare_numbers);
+	for (size_t i = 0; i < n; from = (unsigned)keep[i++] + 1)
+		if ((unsigned)keep[i] > from)
+			(void)close_range(from, (unsigned)keep[i] - 1, 0);
+	(void)close_range(from, UINT_MAX, 0);
+}
+
+static void become_daemon(const struct supervise_config *config)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int keep[] = {config->lock, config->secret, config->report};
+
+	(void)setsid();
+	if (null < 0 || chdir("/") < 0)
+		_exit(EXIT_FAILED);
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (dup2(null, fd) < 0)
+			_exit(EXIT_FAILED);
+	close_all_but(keep, sizeof(keep) / sizeof(keep[0]));
+}
+
+/* Reads how starting went, and asks the mount something itself. */
+static int wait_for_mount(const struct supervise_config *config, int report)
+{
+	struct supervise_outcome outcome;
+	const struct failure died = {"the supervisor ended before the mount was ready", NULL};
+	const struct failure dead = {"the mount ended as soon as it was there", "the log says why"};
+	struct stat st;
+	ssize_t n;
+
+	do
+		n = read(report, &outcome, sizeof(outcome));
+	while (n < 0 && errno == EINTR);
+	if (n != sizeof(outcome))
+		return complain(config->mountpoint, -EIO, &died);
+	if (outcome.code < 0)
+		return complain_of_outcome(config, &outcome);
+	if (stat(config->mountpoint, &st) < 0 && errno == ENOTCONN)
+		return complain(config->mountpoint, -ENOTCONN, &dead);
+	return EXIT_DONE;
+}
+
+static int run_in_background(struct supervise_config *config)
+{
+	CLEANUP(cleanup_close) int from = -1, to = -1;
+	struct supervise_outcome outcome;
+	int ends[2];
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return complain(config->mountpoint, -errno, NULL);
+	from = ends[0];
+	to = ends[1];
+	pid = fork();
+	if (pid < 0)
+		return complain(config->mountpoint, -errno, NULL);
+	if (pid == 0) {
+		config->report = take_fd(&to);
+		become_daemon(config);
+		_exit(exit_code_of(supervise_run(config, &outcome)));
+	}
+	(void)close(take_fd(&to));
+	return wait_for_mount(config, from);
+}
+
+int cmd_mount(int argc, char **argv)
+{
+	struct arguments arguments = {.unlock = UNLOCK_OPTIONS_NONE};
+	struct supervise_config config = {.lock = -1, .secret = -1, .report = -1};
+	const struct failure no_store = {"no such store", "'keyfs init' makes one"};
+	const struct failure no_mountpoint = {"no such mount point", "make the directory first"};
+	CLEANUP(cleanup_free) char *store = NULL;
+	CLEANUP(cleanup_free) char *mountpoint = NULL;
+	int r;
+
+	(void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+	process_harden();
+	store = realpath(arguments.store, NULL);
+	if (!store)
+		return complain(arguments.store, -errno, errno == ENOENT ? &no_store : NULL);
+	r = mount_point_resolve(arguments.mountpoint, &mountpoint);
+	if (r < 0)
+		return complain(arguments.mountpoint, r, r == -ENOENT ? &no_mountpoint : NULL);
+	config.store = store;
+	config.mountpoint = mountpoint;
+	config.read_only = arguments.options.read_only;
+	config.allow_other = arguments.options.allow_other;
+	config.foreground = arguments.foreground;
+	r = prepare(&arguments, &config);
+	if (r != 0)
+		return r;
+	return config.foreground ? run_in_foreground(&config) : run_in_background(&config);
+}

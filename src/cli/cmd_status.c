@@ -1,0 +1,198 @@
+/* keyfs status: what is mounted, for people and for programs. */
+#include "cleanup.h"
+#include "cli.h"
+#include "control.h"
+#include "json.h"
+#include "mount_point.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <time.h>
+
+enum { OPTION_JSON = 0x100 };
+
+struct arguments {
+	bool json;
+	const char *mountpoint; /* NULL: all */
+};
+
+static const struct argp_option options[] = {
+	{"json", OPTION_JSON, NULL, 0, "Print a JSON object, or without MOUNTPOINT an array of them", 0},
+	{0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct arguments *into = state->input;
+
+	switch (key) {
+	case OPTION_JSON:
+		into->json = true;
+		break;
+	case ARGP_KEY_ARG:
+		if (into->mountpoint)
+			argp_usage(state);
+		into->mountpoint = arg;
+		break;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+	return 0;
+}
+
+static const struct argp argp = {
+	.options = options,
+	.parser = parse,
+	.args_doc = "[MOUNTPOINT]",
+	.doc = "Show what this user has mounted, since when, and how it fares.",
+};
+
+/* --- for programs --- */
+
+static const struct {
+	const char *name;
+	size_t offset;
+} counts[] = {
+	{"services", offsetof(struct handoff_counts, n_services)},
+	{"keys", offsetof(struct handoff_counts, n_keys)},
+	{"fields", offsetof(struct handoff_counts, n_fields)},
+	{"open_read", offsetof(struct handoff_counts, n_open_read)},
+	{"open_write", offsetof(struct handoff_counts, n_open_write)},
+	{"requests", offsetof(struct handoff_counts, n_requests)},
+	{"commits", offsetof(struct handoff_counts, n_commits)},
+	{"changes", offsetof(struct handoff_counts, n_changes)},
+};
+
+/* A count is null when the worker did not say it. */
+static void print_json(const struct control_status *status)
+{
+	(void)fputs("{\"mountpoint\": ", stdout);
+	json_string(stdout, status->mountpoint);
+	(void)fputs(", \"store\": ", stdout);
+	json_string(stdout, status->store);
+	(void)printf(", \"supervisor_pid\": %d, \"worker_pid\": %d, \"worker_restarts\": %u, "
+		     "\"worker_answers\": %s, \"since\": %" PRId64 ", \"read_only\": %s, \"stopping\": %s",
+		     status->supervisor_pid, status->worker_pid, status->n_restarts,
+		     status->has_counts ? "true" : "false", status->since,
+		     status->is_read_only ? "true" : "false", status->is_stopping ? "true" : "false");
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		const void *at = (const char *)&status->counts + counts[i].offset;
+
+		(void)printf(", \"%s\": ", counts[i].name);
+		if (status->has_counts)
+			(void)printf("%" PRIu64, *(const uint64_t *)at);
+		else
+			(void)fputs("null", stdout);
+	}
+	(void)printf(", \"kernel_lacks\": [%s]}",
+		     status->kernel_lacks & CONTROL_LACKS_RESEND ? "\"resend\"" : "");
+}
+
+static void print_all_json(const struct control_status *all, size_t n)
+{
+	(void)fputc('[', stdout);
+	for (size_t i = 0; i < n; i++) {
+		(void)fputs(i > 0 ? ",\n " : "", stdout);
+		print_json(&all[i]);
+	}
+	(void)fputs("]\n", stdout);
+}
+
+/* --- for people --- */
+
+static void print_time(int64_t seconds)
+{
+	time_t since = (time_t)seconds;
+	struct tm local;
+	char text[64];
+
+	if (localtime_r(&since, &local) && strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S %z", &local) > 0)
+		(void)printf("  since       %s\n", text);
+}
+
+static void print_counts(const struct handoff_counts *of)
+{
+	(void)printf("  holds       %" PRIu64 " services, %" PRIu64 " keys, %" PRIu64 " fields\n",
+		     of->n_services, of->n_keys, of->n_fields);
+	(void)printf("  open        %" PRIu64 " for reading, %" PRIu64 " for writing\n", of->n_open_read,
+		     of->n_open_write);
+	(void)printf("  requests    %" PRIu64 "; %" PRIu64 " changes in %" PRIu64 " commits\n",
+		     of->n_requests, of->n_changes, of->n_commits);
+}
+
+static void print_text(const struct control_status *status)
+{
+	print_path(stdout, status->mountpoint);
+	(void)fputs("\n  store       ", stdout);
+	print_path(stdout, status->store);
+	(void)puts(status->is_read_only ? " (read-only)" : "");
+	print_time(status->since);
+	(void)printf("  supervisor  process %d%s\n", status->supervisor_pid,
+		     status->is_stopping ? ", unmounting" : "");
+	(void)printf("  worker      process %d (restarts: %u)%s\n", status->worker_pid, status->n_restarts,
+		     status->has_counts ? "" : ", does not answer");
+	if (status->has_counts)
+		print_counts(&status->counts);
+	(void)printf("  kernel      %s\n", status->kernel_lacks & CONTROL_LACKS_RESEND
+						   ? "lacks FUSE_NOTIFY_RESEND (Linux 6.9)"
+						   : "lacks nothing");
+}
+
+static int status_of_all(bool json)
+{
+	CLEANUP(cleanup_free) struct control_status *all = NULL;
+	size_t n;
+	int r = control_list(0, &all, &n);
+
+	if (r < 0)
+		return complain("status", r, NULL);
+	if (json) {
+		print_all_json(all, n);
+		return EXIT_DONE;
+	}
+	for (size_t i = 0; i < n; i++)
+		print_text(&all[i]);
+	if (n == 0)
+		(void)puts("No key store is mounted.");
+	return EXIT_DONE;
+}
+
+static int status_of(const char *path, bool json)
+{
+	const struct failure missing = {"no such mount point", NULL};
+	const struct failure not_mounted = {"no key store is mounted there", NULL};
+	const struct failure dead = {"a key store is there without its supervisor, or is another user's",
+				     "'keyfs umount' removes it"};
+	CLEANUP(cleanup_free) char *mountpoint = NULL;
+	struct control_status status;
+	dev_t device;
+	int r = mount_point_resolve(path, &mountpoint);
+
+	if (r < 0)
+		return complain(path, r, r == -ENOENT ? &missing : NULL);
+	r = control_find(mountpoint, &status);
+	if (r == 0)
+		r = control_status(status.supervisor_pid, &status);
+	if (r < 0)
+		return complain(mountpoint, r,
+				mount_point_find(mountpoint, &device) == 0 ? &dead : &not_mounted);
+	if (json) {
+		print_json(&status);
+		(void)fputc('\n', stdout);
+	} else {
+		print_text(&status);
+	}
+	return EXIT_DONE;
+}
+
+int cmd_status(int argc, char **argv)
+{
+	struct arguments arguments = {.json = false};
+
+	(void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+	return arguments.mountpoint ? status_of(arguments.mountpoint, arguments.json)
+				    : status_of_all(arguments.json);
+}

@@ -1,0 +1,60 @@
+/* Findings. */
+#include "findings.h"
+
+#include "cli.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+void findings_damaged(struct findings *findings, const char *path, uint64_t id)
+{
+	findings->n_damaged++;
+	progress_clear(&findings->progress);
+	(void)fputs("damaged: ", stdout);
+	if (*path)
+		print_path(stdout, path);
+	else if (id > 0)
+		(void)printf("record %" PRIu64, id);
+	else
+		(void)fputs("the store itself", stdout);
+	(void)fputc('\n', stdout);
+}
+
+void findings_incomplete(struct findings *findings, const char *path, const char *missing)
+{
+	findings->n_incomplete++;
+	progress_clear(&findings->progress);
+	(void)fputs("incomplete: ", stdout);
+	print_path(stdout, path);
+	(void)printf(" lacks %s\n", missing);
+}
+
+int findings_end(struct findings *findings, const char *subject, int code, uint64_t n_services,
+		 uint64_t n_keys, uint64_t n_fields)
+{
+	const struct failure busy = {"a check already runs", NULL};
+	const struct failure gone = {"the worker ended before the check did", NULL};
+	const struct failure stopping = {"the mount is busy, or just ending", "try again"};
+
+	progress_clear(&findings->progress);
+	switch (code) {
+	case 0:
+	case -EBADMSG:
+		break;
+	case -EBUSY:
+		return complain(subject, code, &busy);
+	case -EPIPE:
+		return complain(subject, code, &gone);
+	case -EAGAIN:
+		return complain(subject, code, &stopping);
+	default:
+		return complain(subject, code, NULL);
+	}
+	(void)printf("%" PRIu64 " services, %" PRIu64 " keys, %" PRIu64 " fields: %" PRIu64
+		     " damaged, %" PRIu64 " incomplete\n",
+		     n_services, n_keys, n_fields, findings->n_damaged, findings->n_incomplete);
+	if (code == -EBADMSG && findings->n_damaged == 0)
+		(void)puts("damaged: the store as a whole; something was taken away or put in");
+	return code == 0 ? EXIT_DONE : EXIT_FAILED;
+}

@@ -1,0 +1,113 @@
+/*
+ * keyfs: an encrypted key store, served as files. This is its map.
+ *
+ *   src/cli        the command line: main.c (the verbs), cmd_<verb>.c (one each)
+ *                    what unlocks a store, prompts         unlock.c, key_file.c, terminal.c
+ *                    -o words                              mount_options.c
+ *                    the worker process `keyfs serve`      cmd_serve.c, serve_control.c
+ *                    findings of a check, progress bar     findings.c, progress.c
+ *   src/supervise  the process that owns a mount: no libfuse, SQLite or libsodium
+ *                    its loop, its end; its start          supervise.c, start.c
+ *                    the worker's messages                 worker.c, handoff.c (to the byte: handoff.h)
+ *                    status, umount, check on a mount      clients.c, control.c (to the byte: control.h)
+ *                    mount(2), fusermount3, dead mounts    mount.c, fusermount.c, mount_point.c
+ *                    one mount per store                   claim.c
+ *   src/fs         FUSE requests answered from a vault; commit on close, group commit (fs.h)
+ *   src/vault      services, key types, keys, fields; every rule and transaction (vault.h)
+ *                    what names and values may be          rule.c
+ *                    the key types and their fields        key_type.c
+ *   src/store      sealed records and transactions (store.h); SQLite is one backend
+ *   src/seal       libsodium: slots, keys, records, header, all formats to the byte (seal.h)
+ *   src/base       ownership, locked memory for secrets, log, failures
+ *
+ * include/<layer>/ has what a layer offers to others.  A layer sees only the headers of those below it:
+ * base <- {seal, store} <- vault <- fs;  base <- supervise;  cli on top.
+ *
+ * A mount is two processes: cmd_mount.c asks for the secret and becomes the supervisor, which starts the
+ * worker, passes it the secret and, once it has unlocked the store, the mounted device.
+ */
+#include "cli.h"
+
+#include <argp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+struct verb {
+	const char *name;
+	const char *arguments;
+	const char *help; /* NULL: not for people */
+	int (*run)(int argc, char **argv);
+};
+
+static const struct verb verbs[] = {
+	{"init", "STORE", "make a store", cmd_init},
+	{"mount", "STORE MOUNTPOINT", "mount a store; returns when it answers", cmd_mount},
+	{"umount", "MOUNTPOINT", "unmount, also what a killed keyfs left behind", cmd_umount},
+	{"status", "[MOUNTPOINT]", "what is mounted, and how it fares", cmd_status},
+	{"types", "", "the key types and their fields", cmd_types},
+	{"check", "STORE|MOUNTPOINT", "read and authenticate every record", cmd_check},
+	{"serve", "STORE", NULL, cmd_serve},
+};
+
+#define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))
+
+static void print_usage(FILE *to)
+{
+	(void)fputs("Usage: keyfs VERB [OPTION...]\n\n", to);
+	for (size_t i = 0; i < N_VERBS; i++)
+		if (verbs[i].help)
+			(void)fprintf(to, "  keyfs %-6s  %-16s  %s\n", verbs[i].name, verbs[i].arguments,
+				      verbs[i].help);
+	(void)fputs("\n'keyfs VERB --help' tells more. Exit codes: 0 done, 1 failed, 2 usage, 3 locked or "
+		    "rejected, 4 no such thing.\n",
+		    to);
+}
+
+static const struct verb *verb_by_name(const char *name)
+{
+	for (size_t i = 0; i < N_VERBS; i++)
+		if (strcmp(verbs[i].name, name) == 0)
+			return &verbs[i];
+	return NULL;
+}
+
+/* argp and getopt call the program what argv[0] says. */
+static int run_verb(const struct verb *verb, int argc, char **argv)
+{
+	char name[32];
+
+	(void)snprintf(name, sizeof(name), "keyfs %s", verb->name);
+	argv[0] = name;
+	return verb->run(argc, argv);
+}
+
+/* mount(8) and /etc/fstab come by way of mount.fuse as "keyfs STORE MOUNTPOINT -o ...". */
+static int is_mount_form(int argc, char **argv)
+{
+	return argc >= 3 && argv[1][0] != '-' && (strchr(argv[1], '/') || access(argv[1], F_OK) == 0);
+}
+
+int main(int argc, char **argv)
+{
+	const struct verb *verb = argc > 1 ? verb_by_name(argv[1]) : NULL;
+
+	argp_err_exit_status = EXIT_USAGE;
+	if (verb)
+		return run_verb(verb, argc - 1, argv + 1);
+	if (is_mount_form(argc, argv))
+		return run_verb(verb_by_name("mount"), argc, argv);
+	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+		(void)puts("keyfs " KEYFS_VERSION);
+		return EXIT_DONE;
+	}
+	if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+		print_usage(stdout);
+		return EXIT_DONE;
+	}
+	if (argc > 1)
+		(void)fprintf(stderr, "keyfs: %s: no such verb\n", argv[1]);
+	print_usage(stderr);
+	return EXIT_USAGE;
+}

@@ -1,0 +1,39 @@
+/* Messages and exit codes. */
+#include "cli.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum exit_code exit_code_of(int code)
+{
+	switch (code) {
+	case 0:
+		return EXIT_DONE;
+	case -ENOENT:
+		return EXIT_NOT_FOUND;
+	case -EKEYREJECTED:
+	case -ENOKEY:
+		return EXIT_REJECTED;
+	default:
+		return EXIT_FAILED;
+	}
+}
+
+void print_path(FILE *to, const char *path)
+{
+	for (; *path; path++)
+		(void)fputc((unsigned char)*path < ' ' || *path == 0x7f ? '?' : *path, to);
+}
+
+int complain(const char *subject, int code, const struct failure *failure)
+{
+	const char *what = failure && failure->what ? failure->what : strerrordesc_np(abs(code));
+
+	(void)fputs("keyfs: ", stderr);
+	print_path(stderr, subject);
+	(void)fprintf(stderr, ": %s\n", what);
+	if (failure && failure->hint)
+		(void)fprintf(stderr, "%s\n", failure->hint);
+	return exit_code_of(code);
+}

@@ -1,0 +1,66 @@
+/* The words after -o: ours, those of mount(8), and those of /etc/fstab. */
+#include "mount_options.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+enum effect { READ_ONLY, READ_WRITE, ALLOW_OTHER, NONE };
+
+static const struct word {
+	const char *word;
+	enum effect effect;
+	bool is_prefix;
+} words[] = {
+	{"ro", READ_ONLY, false},
+	{"rw", READ_WRITE, false},
+	{"allow_other", ALLOW_OTHER, false},
+	/* always so */
+	{"default_permissions", NONE, false},
+	{"noatime", NONE, false},
+	{"nodev", NONE, false},
+	{"noexec", NONE, false},
+	{"nosuid", NONE, false},
+	/* what /etc/fstab says to others */
+	{"_netdev", NONE, false},
+	{"auto", NONE, false},
+	{"noauto", NONE, false},
+	{"nofail", NONE, false},
+	{"user", NONE, false},
+	{"x-", NONE, true},
+	/* what mount.fuse adds for root on its own; they stay off */
+	{"dev", NONE, false},
+	{"suid", NONE, false},
+};
+
+static const struct word *word_of(const char *text, size_t len)
+{
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		size_t n = strlen(words[i].word);
+
+		if ((len == n || (words[i].is_prefix && len > n)) && strncmp(words[i].word, text, n) == 0)
+			return &words[i];
+	}
+	return NULL;
+}
+
+int mount_options_parse(const char *list, struct mount_options *options, char *ret_word, unsigned size)
+{
+	while (*list) {
+		size_t len = strcspn(list, ",");
+		const struct word *word = word_of(list, len);
+
+		if (!word && len > 0) {
+			(void)snprintf(ret_word, size, "%.*s", (int)len, list);
+			return -EINVAL;
+		}
+		if (word && word->effect == ALLOW_OTHER)
+			options->allow_other = true;
+		else if (word && word->effect != NONE)
+			options->read_only = word->effect == READ_ONLY;
+		list += len;
+		list += *list == ',';
+	}
+	return 0;
+}

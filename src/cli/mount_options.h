@@ -1,0 +1,18 @@
+/* The words after -o. */
+#ifndef KEYFS_CLI_MOUNT_OPTIONS_H
+#define KEYFS_CLI_MOUNT_OPTIONS_H
+
+#include <stdbool.h>
+
+struct mount_options {
+	bool read_only;
+	bool allow_other;
+};
+
+/*
+ * Takes a list of words, separated by commas. -EINVAL: there is one that we do not know; it is put into
+ * ret_word, of size bytes.
+ */
+int mount_options_parse(const char *list, struct mount_options *options, char *ret_word, unsigned size);
+
+#endif

@@ -1,0 +1,33 @@
+/* The worker process: what its main thread and its control thread share. */
+#ifndef KEYFS_CLI_SERVE_H
+#define KEYFS_CLI_SERVE_H
+
+#include "fs.h"
+#include "secret.h"
+#include "store.h"
+#include "vault.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct serve {
+	const char *store;
+	bool is_read_only;
+	struct arena *arena;
+	struct vault_keys *keys;
+	struct fs *fs;
+	pthread_t control;
+	atomic_bool is_checking;
+};
+
+/* A session of its own on the store. */
+int serve_open_session(const struct serve *serve, enum store_mode mode, struct vault **ret,
+		       struct failure *reterr);
+
+/* Starts the thread that answers the supervisor. -EAGAIN. */
+int serve_control_start(struct serve *serve);
+
+/* Ends it. A check may still run; then the caller must leave the process without freeing what it uses. */
+void serve_control_stop(struct serve *serve);
+
+#endif

@@ -1,0 +1,164 @@
+/* The worker's control thread: counts, and checks, which run in a thread and a session of their own. */
+#include "serve.h"
+
+#include "cleanup.h"
+#include "control.h"
+#include "handoff.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* --- a check, for one client --- */
+
+struct check {
+	struct serve *serve;
+	int client;
+	unsigned percent; /* last told */
+};
+
+static void tell(const struct check *check, const struct control_finding *finding)
+{
+	(void)control_send_finding(check->client, finding); /* a client that is gone misses it */
+}
+
+static void on_damaged(void *user, const char *path, uint64_t id)
+{
+	struct control_finding finding = {.kind = CONTROL_DAMAGED, .a = id};
+
+	(void)snprintf(finding.text, sizeof(finding.text), "%s", path);
+	tell(user, &finding);
+}
+
+static void on_incomplete(void *user, const char *path, const char *missing)
+{
+	struct control_finding finding = {.kind = CONTROL_INCOMPLETE};
+
+	(void)snprintf(finding.text, sizeof(finding.text), "%s\n%s", path, missing);
+	tell(user, &finding);
+}
+
+static void on_progress(void *user, uint64_t n_done, uint64_t n_rows)
+{
+	struct control_finding finding = {.kind = CONTROL_PROGRESS, .a = n_done, .b = n_rows};
+	struct check *check = user;
+	unsigned percent = n_rows > 0 ? (unsigned)(n_done * 100 / n_rows) : 100;
+
+	if (percent == check->percent)
+		return;
+	check->percent = percent;
+	tell(check, &finding);
+}
+
+DEFINE_CLEANUP(struct vault *, vault_close)
+
+static int run_check(struct check *check, struct vault_counts *ret)
+{
+	const struct vault_report report = {
+		.damaged = on_damaged,
+		.incomplete = on_incomplete,
+		.progress = on_progress,
+		.user = check,
+	};
+	CLEANUP(cleanup_vault_close) struct vault *vault = NULL;
+	int r = serve_open_session(check->serve, STORE_READ, &vault, NULL);
+
+	return r < 0 ? r : vault_check(vault, &report, ret);
+}
+
+static void *check_thread(void *argument)
+{
+	struct check *check = argument;
+	struct vault_counts counts = {.n_services = 0};
+	struct control_finding done = {.kind = CONTROL_DONE, .code = run_check(check, &counts)};
+
+	done.a = counts.n_services;
+	done.b = counts.n_keys;
+	done.c = counts.n_fields;
+	atomic_store(&check->serve->is_checking, false);
+	tell(check, &done);
+	(void)close(check->client);
+	free(check);
+	return NULL;
+}
+
+static int start_check(struct serve *serve, int client)
+{
+	CLEANUP(cleanup_free) struct check *check = calloc(1, sizeof(*check));
+	pthread_t thread;
+
+	if (!check)
+		return -ENOMEM;
+	if (atomic_exchange(&serve->is_checking, true))
+		return -EBUSY;
+	*check = (struct check){.serve = serve, .client = client};
+	if (pthread_create(&thread, NULL, check_thread, check) != 0) {
+		atomic_store(&serve->is_checking, false);
+		return -EAGAIN;
+	}
+	(void)pthread_detach(thread);
+	(void)TAKE(check);
+	return 0;
+}
+
+static void on_check(struct serve *serve, int client)
+{
+	const struct check refused = {.client = client};
+	struct control_finding done = {.kind = CONTROL_DONE, .code = start_check(serve, client)};
+
+	if (done.code == 0)
+		return;
+	tell(&refused, &done);
+	(void)close(client);
+}
+
+/* --- the thread --- */
+
+static void on_count(struct serve *serve)
+{
+	struct fs_counts counts;
+	struct handoff_counts told;
+
+	fs_count(serve->fs, &counts);
+	told = (struct handoff_counts){
+		.n_services = counts.n_services,
+		.n_keys = counts.n_keys,
+		.n_fields = counts.n_fields,
+		.n_open_read = counts.n_open_read,
+		.n_open_write = counts.n_open_write,
+		.n_requests = counts.n_requests,
+		.n_commits = counts.n_commits,
+		.n_changes = counts.n_changes,
+	};
+	(void)handoff_tell_counts(&told); /* the supervisor has its own deadline */
+}
+
+static void *control_thread(void *argument)
+{
+	struct serve *serve = argument;
+	struct handoff_message message;
+	int fds[HANDOFF_FDS_MAX];
+
+	while (handoff_receive(HANDOFF_CONTROL_FD, &message, fds) == 0) {
+		if (message.kind == HANDOFF_COUNT)
+			on_count(serve);
+		else if (message.kind == HANDOFF_CHECK)
+			on_check(serve, take_fd(&fds[0]));
+		cleanup_close(&fds[0]);
+		cleanup_close(&fds[1]);
+	}
+	return NULL;
+}
+
+int serve_control_start(struct serve *serve)
+{
+	return pthread_create(&serve->control, NULL, control_thread, serve) == 0 ? 0 : -EAGAIN;
+}
+
+void serve_control_stop(struct serve *serve)
+{
+	(void)shutdown(HANDOFF_CONTROL_FD, SHUT_RD);
+	(void)pthread_join(serve->control, NULL);
+}

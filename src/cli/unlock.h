@@ -1,0 +1,50 @@
+/* What unlocks a store, and where the person says that it is. */
+#ifndef KEYFS_CLI_UNLOCK_H
+#define KEYFS_CLI_UNLOCK_H
+
+#include "secret.h"
+#include "vault.h"
+
+#include <argp.h>
+
+struct unlock_options {
+	const char *key_file; /* NULL */
+	int passphrase_fd;    /* -1 */
+};
+
+#define UNLOCK_OPTIONS_NONE                           \
+	{                                             \
+		.key_file = NULL, .passphrase_fd = -1 \
+	}
+
+/* --key-file and --passphrase-fd, for the argp_child of a verb; its input is a struct unlock_options. */
+extern const struct argp unlock_argp;
+
+struct unlock {
+	enum vault_unlock_kind kind;
+	struct secret *secret;
+};
+
+static inline struct vault_unlock unlock_vault(const struct unlock *unlock)
+{
+	return (struct vault_unlock){unlock->kind, secret_bytes(unlock->secret)};
+}
+
+/* Frees the secret of it, which may be NULL. */
+void unlock_wipe(struct unlock *unlock);
+
+/*
+ * Gets what unlocks the store called name: from the options, from $CREDENTIALS_DIRECTORY/keyfs, or from the
+ * terminal.  0, or an exit code when it has said what is wrong.
+ */
+int unlock_get(const struct unlock_options *options, const char *name, struct arena *arena,
+	       struct unlock *ret);
+
+/*
+ * The same for a store that is to be made: a key file that is not there yet is made (*ret_is_made), and the
+ * terminal is asked twice.
+ */
+int unlock_choose(const struct unlock_options *options, const char *name, struct arena *arena,
+		  struct unlock *ret, bool *ret_is_made);
+
+#endif
