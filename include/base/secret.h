@@ -3,7 +3,7 @@
  * buffers in it that are wiped when they are freed.  Nothing else in the program may hold a key or a value.
  *
  * libsodium's sodium_malloc stops locking silently past RLIMIT_MEMLOCK and costs four pages a buffer; the
- * arena is locked once and checked, and a buffer costs 32 bytes.  All functions may be called by any thread.
+ * arena is locked once and checked, and a buffer costs 40 bytes.  All functions may be called by any thread.
  */
 #ifndef KEYFS_BASE_SECRET_H
 #define KEYFS_BASE_SECRET_H

@@ -16,13 +16,15 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#define GRAIN 64 /* runs begin at multiples of it */
+#define GRAIN ((size_t)64) /* runs begin at multiples of it */
 
+/* The head of a run; in one that is in use a struct secret comes right after it. */
 struct run {
-	size_t size; /* with this header */
+	_Alignas(16) size_t size; /* with both heads */
 	bool used;
-	_Alignas(16) struct secret secret;
 };
+
+#define HEADS_SIZE (sizeof(struct run) + sizeof(struct secret))
 
 struct arena {
 	pthread_mutex_t mutex;
@@ -30,6 +32,16 @@ struct arena {
 	size_t size;
 	size_t used;
 };
+
+static struct secret *run_secret(struct run *run)
+{
+	return (struct secret *)(void *)(run + 1);
+}
+
+static struct run *secret_run(struct secret *secret)
+{
+	return (struct run *)(void *)secret - 1;
+}
 
 static int lock_mapping(size_t size, unsigned char **ret)
 {
@@ -59,41 +71,66 @@ static size_t limit_on_locked(void)
 	return (limit.rlim_cur - 65536) & ~(size_t)4095;
 }
 
-int arena_new(size_t max, struct arena **ret, struct failure *reterr)
+/* As many of max bytes as the limit allows. */
+static int lock_what_is_allowed(size_t max, unsigned char **ret_base, size_t *ret_size)
 {
-	CLEANUP(cleanup_free) struct arena *arena = calloc(1, sizeof(*arena));
 	size_t size = max & ~(size_t)4095;
-	int r;
+	int r = lock_mapping(size, ret_base);
 
-	if (!arena)
-		return -ENOMEM;
-	r = lock_mapping(size, &arena->base);
 	if (r == -EPERM) {
 		size_t limit = limit_on_locked();
 
 		if (limit < size)
 			size = limit;
 		if (size < ARENA_SIZE_MIN)
-			return fail(
-				reterr, -EPERM, "cannot lock memory for keys and values",
-				"raise the limit on locked memory (ulimit -l, LimitMEMLOCK=) to 8 MiB or more");
-		r = lock_mapping(size, &arena->base);
+			return -EPERM;
+		r = lock_mapping(size, ret_base);
 	}
+	if (r < 0)
+		return r;
+	*ret_size = size;
+	return 0;
+}
+
+int arena_new(size_t max, struct arena **ret, struct failure *reterr)
+{
+	struct arena *arena;
+	unsigned char *base;
+	size_t size;
+	int r = lock_what_is_allowed(max, &base, &size);
+
 	if (r < 0)
 		return fail(reterr, r, "cannot lock memory for keys and values",
 			    "raise the limit on locked memory (ulimit -l, LimitMEMLOCK=) to 8 MiB or more");
+	arena = calloc(1, sizeof(*arena));
+	if (!arena) {
+		(void)munmap(base, size);
+		return fail(reterr, -ENOMEM, "no memory", NULL);
+	}
 	(void)pthread_mutex_init(&arena->mutex, NULL);
+	arena->base = base;
 	arena->size = size;
-	((struct run *)(void *)arena->base)->size = size;
-	*ret = TAKE(arena);
+	((struct run *)(void *)base)->size = size;
+	*ret = arena;
 	return 0;
+}
+
+/* NULL after the last one, and in a forked child, whose copy of the mapping the kernel has zeroed. */
+static struct run *run_after(const struct arena *arena, struct run *run)
+{
+	unsigned char *next = (unsigned char *)run + run->size;
+
+	return run->size > 0 && next < arena->base + arena->size ? (struct run *)(void *)next : NULL;
 }
 
 void arena_free(struct arena *arena)
 {
 	if (!arena)
 		return;
-	explicit_bzero(arena->base, arena->size);
+	/* Only what is in use: wiping the rest would make the kernel find pages for it first. */
+	for (struct run *run = (void *)arena->base; run; run = run_after(arena, run))
+		if (run->used)
+			explicit_bzero(run + 1, run->size - sizeof(*run));
 	(void)munmap(arena->base, arena->size);
 	(void)pthread_mutex_destroy(&arena->mutex);
 	free(arena);
@@ -112,13 +149,6 @@ size_t arena_used(struct arena *arena)
 	used = arena->used;
 	(void)pthread_mutex_unlock(&arena->mutex);
 	return used;
-}
-
-static struct run *run_after(const struct arena *arena, struct run *run)
-{
-	unsigned char *next = (unsigned char *)run + run->size;
-
-	return next < arena->base + arena->size ? (struct run *)(void *)next : NULL;
 }
 
 static void merge_free_neighbours(const struct arena *arena, struct run *run)
@@ -154,24 +184,25 @@ static struct run *take_run(struct arena *arena, size_t size)
 
 int secret_new(struct arena *arena, size_t cap, struct secret **ret)
 {
+	struct secret *secret;
 	struct run *run;
 	size_t size;
 
 	if (cap > arena->size)
 		return -ENOMEM;
-	size = (sizeof(struct run) + cap + GRAIN - 1) & ~(size_t)(GRAIN - 1);
+	size = (HEADS_SIZE + cap + GRAIN - 1) & ~(GRAIN - 1);
 	(void)pthread_mutex_lock(&arena->mutex);
 	run = take_run(arena, size);
-	if (run) {
+	if (run)
 		arena->used += run->size;
-		run->secret.arena = arena;
-		run->secret.cap = run->size - sizeof(struct run);
-		run->secret.len = 0;
-	}
 	(void)pthread_mutex_unlock(&arena->mutex);
 	if (!run)
 		return -ENOMEM;
-	*ret = &run->secret;
+	secret = run_secret(run);
+	secret->arena = arena;
+	secret->cap = run->size - HEADS_SIZE;
+	secret->len = 0;
+	*ret = secret;
 	return 0;
 }
 
@@ -211,14 +242,13 @@ void secret_free(struct secret *secret)
 	struct arena *arena;
 	struct run *run;
 
-	if (!secret)
+	if (!secret || !secret->arena) /* the second in a forked child */
 		return;
 	arena = secret->arena;
-	run = (struct run *)(void *)((unsigned char *)secret - offsetof(struct run, secret));
-	explicit_bzero(secret->data, secret->cap);
+	run = secret_run(secret);
+	explicit_bzero(secret, sizeof(*secret) + secret->cap);
 	(void)pthread_mutex_lock(&arena->mutex);
 	arena->used -= run->size;
 	run->used = false;
-	memset(&run->secret, 0, sizeof(run->secret));
 	(void)pthread_mutex_unlock(&arena->mutex);
 }

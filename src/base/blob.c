@@ -2,13 +2,17 @@
 #include "bytes.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 int blob_new(size_t len, struct blob **ret)
 {
-	struct blob *blob = malloc(sizeof(*blob) + len);
+	struct blob *blob;
 
+	if (len > SIZE_MAX - sizeof(*blob))
+		return -ENOMEM;
+	blob = malloc(sizeof(*blob) + len);
 	if (!blob)
 		return -ENOMEM;
 	blob->len = len;
