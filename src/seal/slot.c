@@ -1,0 +1,233 @@
+/*
+ * Slots: what a passphrase, a key file or a credential opens.
+ *
+ * The order is the point: shape and costs first, then Argon2, then the commitment, then the AEAD. A crafted
+ * slot can neither cost more than a real one nor be opened by two secrets.
+ */
+#include "le.h"
+#include "primitive.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <string.h>
+
+enum {
+	AT_MAGIC = 0,
+	AT_VERSION = 4,
+	AT_TYPE = 5,
+	AT_ZERO = 6,
+	AT_ID = 8,
+	AT_SALT = 24,
+	AT_PASSES = 40,
+	AT_MEMORY = 44,
+	AT_LANES = 48,
+	AT_MASTER_NUMBER = 52,
+	AT_CREATED = 56,
+	AT_COMMITMENT = 64,
+	AT_NONCE = 96,
+	ID_SIZE = AT_SALT - AT_ID,
+};
+
+_Static_assert(AT_NONCE + SEAL_OVERHEAD + SEAL_KEY_SIZE == SEAL_SLOT_SIZE, "slot");
+_Static_assert(AT_PASSES - AT_SALT == PRIMITIVE_SALT_SIZE, "salt");
+
+static const unsigned char magic[4] = {'C', 'F', 'S', 'K'};
+
+/* What a slot of each type takes; a type without a row does not exist. */
+static const struct slot_type {
+	bool is_stretched;
+	size_t input_min;
+	size_t input_max;
+} types[] = {
+	[SEAL_SLOT_PASSPHRASE] = {true, 1, SEAL_PASSPHRASE_MAX},
+	[SEAL_SLOT_KEY_FILE] = {false, SEAL_KEY_FILE_MIN, SEAL_KEY_FILE_MAX},
+	[SEAL_SLOT_CREDENTIAL] = {false, SEAL_KEY_FILE_MIN, SEAL_KEY_FILE_MAX},
+};
+
+static const struct slot_type *type_find(unsigned type)
+{
+	return type < sizeof(types) / sizeof(*types) && types[type].input_max > 0 ? &types[type] : NULL;
+}
+
+static bool is_within_limits(const struct seal_slot_params *params)
+{
+	const struct slot_type *type = type_find(params->type);
+
+	if (!type)
+		return false;
+	if (!type->is_stretched)
+		return params->passes == 0 && params->memory_kib == 0;
+	return params->passes >= 1 && params->passes <= SEAL_PASSES_MAX &&
+	       params->memory_kib >= SEAL_MEMORY_MIN && params->memory_kib <= SEAL_MEMORY_MAX;
+}
+
+static bool is_length_of_type(const struct seal_slot_params *params, struct bytes input)
+{
+	const struct slot_type *type = type_find(params->type);
+
+	return input.len >= type->input_min && input.len <= type->input_max;
+}
+
+/* The two keys of a slot, and what they come from; it lives in the data of a secret. */
+struct slot_keys {
+	unsigned char encryption[SEAL_KEY_SIZE];
+	unsigned char commitment[SEAL_KEY_SIZE];
+	unsigned char origin[SEAL_KEY_SIZE];
+	unsigned char input_hash[SEAL_HASH_SIZE];
+};
+
+static int derive_origin(const struct seal_slot_params *params, struct bytes input, const unsigned char *salt,
+			 struct slot_keys *keys)
+{
+	if (type_find(params->type)->is_stretched)
+		return primitive_stretch(input, salt, params->passes, params->memory_kib, keys->origin);
+	primitive_hash(NULL, &input, 1, keys->input_hash);
+	primitive_hash(keys->input_hash, (struct bytes[]){{"ikm", 3}, {salt, PRIMITIVE_SALT_SIZE}}, 2,
+		       keys->origin);
+	return 0;
+}
+
+static int derive_keys(const struct seal_slot_params *params, struct bytes input, const unsigned char *salt,
+		       struct arena *arena, struct secret **ret)
+{
+	CLEANUP(cleanup_secret_free) struct secret *secret = NULL;
+	struct slot_keys *keys;
+	int r = secret_new(arena, sizeof(*keys), &secret);
+
+	if (r < 0)
+		return r;
+	keys = (void *)secret->data;
+	r = derive_origin(params, input, salt, keys);
+	if (r < 0)
+		return r;
+	primitive_derive(keys->origin, 1, "keyfs-01", keys->encryption);
+	primitive_derive(keys->origin, 2, "keyfs-01", keys->commitment);
+	*ret = TAKE(secret);
+	return 0;
+}
+
+static void commit(const struct slot_keys *keys, const unsigned char *slot, const unsigned char *store_id,
+		   unsigned char ret[SEAL_HASH_SIZE])
+{
+	const struct bytes parts[] = {{"slot", 4}, {slot, AT_COMMITMENT}, {store_id, SEAL_STORE_ID_SIZE}};
+
+	primitive_hash(keys->commitment, parts, 3, ret);
+}
+
+struct slot_ad {
+	unsigned char data[AT_NONCE + SEAL_STORE_ID_SIZE];
+};
+
+static struct slot_ad associated_data(const unsigned char *slot, const unsigned char *store_id)
+{
+	struct slot_ad ad;
+
+	memcpy(ad.data, slot, AT_NONCE);
+	memcpy(ad.data + AT_NONCE, store_id, SEAL_STORE_ID_SIZE);
+	return ad;
+}
+
+static void put_public(const struct seal_slot_params *params, unsigned char *slot)
+{
+	memcpy(slot + AT_MAGIC, magic, sizeof(magic));
+	slot[AT_VERSION] = 1;
+	slot[AT_TYPE] = (unsigned char)params->type;
+	le_put16(slot + AT_ZERO, 0);
+	randombytes_buf(slot + AT_ID, ID_SIZE);
+	randombytes_buf(slot + AT_SALT, PRIMITIVE_SALT_SIZE);
+	le_put32(slot + AT_PASSES, params->passes);
+	le_put32(slot + AT_MEMORY, params->memory_kib);
+	le_put32(slot + AT_LANES, 1);
+	le_put32(slot + AT_MASTER_NUMBER, params->master_number);
+	le_put64(slot + AT_CREATED, (uint64_t)params->created);
+}
+
+int seal_slot_make(const struct seal_slot_params *params, struct bytes input,
+		   const unsigned char store_id[SEAL_STORE_ID_SIZE], const struct secret *master,
+		   unsigned char ret_slot[SEAL_SLOT_SIZE])
+{
+	CLEANUP(cleanup_secret_free) struct secret *secret = NULL;
+	unsigned char slot[SEAL_SLOT_SIZE];
+	const struct slot_keys *keys;
+	struct slot_ad ad;
+	int r;
+
+	if (!is_within_limits(params) || !is_length_of_type(params, input) || !is_key(master))
+		return -EINVAL;
+	put_public(params, slot);
+	r = derive_keys(params, input, slot + AT_SALT, master->arena, &secret);
+	if (r < 0)
+		return r;
+	keys = (const void *)secret->data;
+	commit(keys, slot, store_id, slot + AT_COMMITMENT);
+	ad = associated_data(slot, store_id);
+	primitive_encrypt(keys->encryption, (struct bytes){ad.data, sizeof(ad.data)}, secret_bytes(master),
+			  slot + AT_NONCE);
+	memcpy(ret_slot, slot, sizeof(slot));
+	return 0;
+}
+
+int seal_slot_parse(struct bytes slot, struct seal_slot_params *ret)
+{
+	const unsigned char *at = slot.data;
+	struct seal_slot_params params;
+
+	if (slot.len != SEAL_SLOT_SIZE || memcmp(at + AT_MAGIC, magic, sizeof(magic)) != 0)
+		return -EBADMSG;
+	if (at[AT_VERSION] != 1 || le_get16(at + AT_ZERO) != 0 || le_get32(at + AT_LANES) != 1)
+		return -EBADMSG;
+	params = (struct seal_slot_params){
+		.type = at[AT_TYPE],
+		.passes = le_get32(at + AT_PASSES),
+		.memory_kib = le_get32(at + AT_MEMORY),
+		.master_number = le_get32(at + AT_MASTER_NUMBER),
+		.created = (int64_t)le_get64(at + AT_CREATED),
+	};
+	if (!is_within_limits(&params))
+		return -EBADMSG;
+	*ret = params;
+	return 0;
+}
+
+/* The commitment, then the AEAD. */
+static int open_body(const struct slot_keys *keys, const unsigned char *slot, const unsigned char *store_id,
+		     struct arena *arena, struct secret **ret)
+{
+	CLEANUP(cleanup_secret_free) struct secret *master = NULL;
+	const struct bytes body = {slot + AT_NONCE, SEAL_SLOT_SIZE - AT_NONCE};
+	unsigned char commitment[SEAL_HASH_SIZE];
+	struct slot_ad ad;
+	int r;
+
+	commit(keys, slot, store_id, commitment);
+	if (sodium_memcmp(commitment, slot + AT_COMMITMENT, sizeof(commitment)) != 0)
+		return -EKEYREJECTED;
+	r = secret_new(arena, SEAL_KEY_SIZE, &master);
+	if (r < 0)
+		return r;
+	ad = associated_data(slot, store_id);
+	r = primitive_decrypt(keys->encryption, (struct bytes){ad.data, sizeof(ad.data)}, body, master->data);
+	if (r < 0)
+		return r;
+	master->len = SEAL_KEY_SIZE;
+	*ret = TAKE(master);
+	return 0;
+}
+
+int seal_slot_open(struct bytes slot, struct bytes input, const unsigned char store_id[SEAL_STORE_ID_SIZE],
+		   struct arena *arena, struct secret **ret_master)
+{
+	CLEANUP(cleanup_secret_free) struct secret *secret = NULL;
+	const unsigned char *at = slot.data;
+	struct seal_slot_params params;
+	int r = seal_slot_parse(slot, &params);
+
+	if (r < 0)
+		return r;
+	if (!is_length_of_type(&params, input))
+		return -EKEYREJECTED;
+	r = derive_keys(&params, input, at + AT_SALT, arena, &secret);
+	if (r < 0)
+		return r;
+	return open_body((const void *)secret->data, at, store_id, arena, ret_master);
+}
