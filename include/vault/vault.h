@@ -15,7 +15,8 @@
  *
  * --- meta record, 96 bytes and the name (the plaintext of seal.h's record 'm') ---
  *   0  2 name length   2  2 zero         4  4 flags = 0          8  4 mode (permission bits)
- *  12  4 uid          16  4 gid         20  4 size as written   24  4 size as presented  28 4 zero
+ *  12  4 uid          16  4 gid         20  4 size as written   24  4 size as presented
+ *  28  4 ids kept for removed and moved fields (keys only)
  *  32  8 mtime, ns    40  8 ctime, ns   48  8 birth time, ns
  *  56  8 value version: generation in which the bytes last changed
  *  64  8 birth: generation in which the entry was made
@@ -31,6 +32,8 @@
  *   type directory: parent service, space 2  key: parent SERVICE (so that one constraint makes its name
  * unique field, tombstone, draft: parent key, space 4                over all types), space 3 moved: parent
  * key, space 5, its name index made of its own id
+ *
+ * --- counters of the header: services, keys, fields ---
  *
  * --- set hash: one element a row; domains: 1 nodes, over id u64 | parent u64 | service u64 | version u64 |
  *     kind u16 | key generation u32 | name index 16 | tag of meta 16 | tag of value 16 (zero without a
@@ -68,7 +71,7 @@ enum vault_class {
 
 struct vault_entry {
 	uint64_t id;
-	uint64_t parent; /* as a path has it: a key's parent is its type directory's service (see above) */
+	uint64_t parent; /* a key's is its service, whatever its type (see above) */
 	uint64_t service;
 	uint64_t version;
 	enum vault_class class;
@@ -86,6 +89,7 @@ struct vault_entry {
 	uint64_t birth;
 	uint64_t moved_to;
 	uint64_t key_version;
+	uint32_t n_tombstones;
 	uint16_t name_len;
 	char name[NAME_MAX_BYTES + 1]; /* also ended by a NUL */
 };
@@ -145,6 +149,21 @@ int vault_next(struct vault *vault, const struct vault_entry *dir, uint64_t afte
 /* The field and its value as written. -ENOENT when id is no live field. */
 int vault_read(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, struct secret **ret_value);
 
+/*
+ * A field as it was at one moment, still sealed, kept outside the store: what an open file goes on reading
+ * when the field is changed or removed.  Opening it authenticates all of it.
+ */
+struct vault_snapshot;
+
+/* -ENOENT when id is no live field. */
+int vault_snapshot_take(struct vault *vault, uint64_t id, struct vault_entry *ret_entry,
+			struct vault_snapshot **ret);
+/* The value as written. Any session of the same keys can open it. */
+int vault_snapshot_open(struct vault *vault, const struct vault_snapshot *snapshot,
+			struct secret **ret_value);
+/* NULL is fine. */
+void vault_snapshot_free(struct vault_snapshot *snapshot);
+
 struct vault_counts {
 	uint64_t n_services;
 	uint64_t n_keys;
@@ -159,6 +178,9 @@ struct vault_counts {
  */
 int vault_count(struct vault *vault, struct vault_counts *ret);
 
+/* Bytes that the store takes, and that are left to it. */
+int vault_space(struct vault *vault, uint64_t *ret_used, uint64_t *ret_free);
+
 /* --- changing: vault_begin, any of these, vault_commit --- */
 
 int vault_begin(struct vault *vault);
@@ -168,7 +190,11 @@ void vault_rollback(struct vault *vault);
 /* One operation inside a transaction. vault_mark, operation, vault_keep or vault_undo. */
 int vault_mark(struct vault *vault);
 int vault_keep(struct vault *vault);
-void vault_undo(struct vault *vault);
+int vault_undo(struct vault *vault);
+
+/* Removes what deleted records left behind in the store. Outside a transaction. -EBUSY: a reader holds it
+ * off. */
+int vault_tidy(struct vault *vault);
 
 /* Who asks, for the owner of what is made. Access is the kernel's affair (default_permissions). */
 struct vault_caller {

@@ -1,0 +1,156 @@
+/* Reading: entries by id, by name, in order; values. */
+#include "session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int vault_get(struct vault *vault, uint64_t id, struct vault_entry *ret)
+{
+	return entry_load(vault, id, ret, NULL);
+}
+
+/* A key of another type, or a field that is not there any more, has the name but is not in this directory. */
+static bool is_in(const struct vault_entry *entry, const struct vault_entry *place)
+{
+	return entry->class == place->class && entry->type == place->type;
+}
+
+int vault_lookup(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret)
+{
+	struct vault_entry parent, place, entry;
+	int r = place_of(vault, dir, name, &parent, &place);
+
+	/* What can't have been made is not there; a name that is too long is an error of its own. */
+	if (r == -EINVAL || r == -EPERM)
+		return -ENOENT;
+	if (r < 0)
+		return r;
+	r = entry_find(vault, &place, &entry);
+	if (r < 0)
+		return r;
+	if (!is_in(&entry, &place))
+		return -ENOENT;
+	*ret = entry;
+	return 0;
+}
+
+/* The type directories of a service: one row at most of each kind. */
+static int next_type(struct vault *vault, const struct vault_entry *service, uint64_t after,
+		     struct vault_entry *ret)
+{
+	struct vault_entry first = {.id = 0};
+
+	for (const struct key_type *type = key_types; type->name; type++) {
+		struct vault_entry entry;
+		int r = entry_next(vault, service->id, VAULT_TYPE, type, after, &entry);
+
+		if (r == -ENOENT)
+			continue;
+		if (r < 0)
+			return r;
+		if (first.id == 0 || entry.id < first.id)
+			first = entry;
+	}
+	if (first.id == 0)
+		return -ENOENT;
+	*ret = first;
+	return 0;
+}
+
+int vault_next(struct vault *vault, const struct vault_entry *dir, uint64_t after, struct vault_entry *ret)
+{
+	switch (dir->class) {
+	case VAULT_DIR_ROOT:
+		return entry_next(vault, dir->id, VAULT_SERVICE, NULL, after, ret);
+	case VAULT_SERVICE:
+		return next_type(vault, dir, after, ret);
+	case VAULT_TYPE:
+		return entry_next(vault, dir->service, VAULT_KEY, dir->type, after, ret);
+	case VAULT_KEY:
+		return entry_next(vault, dir->id, VAULT_FIELD, dir->type, after, ret);
+	default:
+		return -ENOTDIR;
+	}
+}
+
+int vault_read(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, struct secret **ret_value)
+{
+	CLEANUP(cleanup_secret_free) struct secret *value = NULL;
+	struct vault_entry entry;
+	int r = entry_load(vault, id, &entry, &value);
+
+	if (r < 0)
+		return r;
+	if (entry.class != VAULT_FIELD)
+		return -ENOENT;
+	*ret_entry = entry;
+	*ret_value = TAKE(value);
+	return 0;
+}
+
+/* --- snapshots --- */
+
+struct vault_snapshot {
+	struct store_node node; /* its bytes are the two blobs */
+	struct blob *meta;
+	struct blob *value;
+};
+
+void vault_snapshot_free(struct vault_snapshot *snapshot)
+{
+	if (!snapshot)
+		return;
+	blob_free(snapshot->meta);
+	blob_free(snapshot->value);
+	free(snapshot);
+}
+
+DEFINE_CLEANUP(struct vault_snapshot *, vault_snapshot_free)
+
+static int copy_sealed(const struct store_node *node, struct vault_snapshot *snapshot)
+{
+	int r = blob_copy(node->meta, &snapshot->meta);
+
+	if (r == 0 && node->value.data)
+		r = blob_copy(node->value, &snapshot->value);
+	if (r < 0)
+		return r;
+	snapshot->node = *node;
+	snapshot->node.meta = blob_bytes(snapshot->meta);
+	if (snapshot->value)
+		snapshot->node.value = blob_bytes(snapshot->value);
+	return 0;
+}
+
+int vault_snapshot_take(struct vault *vault, uint64_t id, struct vault_entry *ret_entry,
+			struct vault_snapshot **ret)
+{
+	CLEANUP(cleanup_vault_snapshot_free) struct vault_snapshot *snapshot = calloc(1, sizeof(*snapshot));
+	struct vault_entry entry;
+	struct store_node node;
+	int r;
+
+	if (!snapshot)
+		return -ENOMEM;
+	r = backend_of(vault)->node_get(vault->store, id, &node);
+	if (r == 0)
+		r = copy_sealed(&node, snapshot);
+	if (r == 0)
+		r = entry_open(vault, &node, &entry, NULL);
+	if (r < 0)
+		return r;
+	if (entry.class != VAULT_FIELD)
+		return -ENOENT;
+	*ret_entry = entry;
+	*ret = TAKE(snapshot);
+	return 0;
+}
+
+int vault_snapshot_open(struct vault *vault, const struct vault_snapshot *snapshot, struct secret **ret_value)
+{
+	struct store_node node = snapshot->node;
+	struct vault_entry entry;
+
+	return entry_open(vault, &node, &entry, ret_value);
+}

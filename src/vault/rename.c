@@ -1,0 +1,222 @@
+/* rename: services, keys within and between services, fields within a key. */
+#include "session.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Both ends of a rename. */
+struct ends {
+	struct vault_entry from_dir;
+	struct vault_entry to_dir;
+	struct vault_entry from;   /* what is renamed */
+	struct vault_entry place;  /* where it goes: class, type, parent, name */
+	struct vault_entry target; /* what is there, when has_target */
+	bool has_target;
+};
+
+/* Whether something may go from one place to the other at all. */
+static int check_places(const struct ends *ends)
+{
+	if (ends->from.class != ends->place.class)
+		return -EPERM;
+	if (ends->from.class == VAULT_FIELD)
+		return ends->from.parent != ends->place.parent ? -EXDEV : 0; /* mv copies and removes */
+	if (ends->from.type != ends->place.type)
+		return -EINVAL; /* between types */
+	if (ends->from.class == VAULT_TYPE)
+		return ends->from.parent != ends->place.parent ? -EXDEV : 0;
+	return 0;
+}
+
+static int find_ends(struct vault *vault, uint64_t dir, struct bytes name, uint64_t new_dir,
+		     struct bytes new_name, struct ends *ret)
+{
+	struct vault_entry place;
+	int r = place_of(vault, dir, name, &ret->from_dir, &place);
+
+	if (r == 0)
+		r = vault_lookup(vault, dir, name, &ret->from);
+	if (r == 0)
+		r = place_of(vault, new_dir, new_name, &ret->to_dir, &ret->place);
+	/* A fifth type directory: as between types. */
+	if (r == -EPERM && ret->from.class == VAULT_TYPE && ret->to_dir.class == VAULT_SERVICE)
+		return -EINVAL;
+	if (r == 0)
+		r = check_places(ret);
+	if (r < 0)
+		return r;
+	r = entry_find(vault, &ret->place, &ret->target);
+	ret->has_target = r == 0;
+	return r == -ENOENT ? 0 : r;
+}
+
+/* --- directories --- */
+
+static int clear_target(struct vault *vault, const struct ends *ends, bool noreplace,
+			struct vault_renamed *renamed)
+{
+	if (!ends->has_target)
+		return 0;
+	/* A key of another type has the name: nothing can be replaced, the name is taken. */
+	if (noreplace || ends->target.type != ends->from.type)
+		return -EEXIST;
+	renamed->replaced = ends->target.id;
+	return directory_remove(vault, &ends->target);
+}
+
+static void set_name(struct vault_entry *entry, const struct vault_entry *place)
+{
+	entry->name_len = place->name_len;
+	memcpy(entry->name, place->name, sizeof(entry->name));
+}
+
+/* Seals everything in a key anew under another service's data key. */
+static int reseal_children(struct vault *vault, const struct vault_entry *key, enum vault_class class,
+			   uint64_t service, uint32_t key_generation)
+{
+	uint64_t after = 0;
+	struct vault_entry child;
+	int r;
+
+	while ((r = entry_next(vault, key->id, class, key->type, after, &child)) == 0) {
+		CLEANUP(cleanup_secret_free) struct secret *value = NULL;
+		struct bytes bytes = {NULL, 0};
+
+		after = child.id;
+		r = entry_load(vault, child.id, &child, &value);
+		if (r < 0)
+			return r;
+		if (value)
+			bytes = secret_bytes(value);
+		child.service = service;
+		child.key_generation = key_generation;
+		r = entry_update(vault, &child, &bytes);
+		if (r < 0)
+			return r;
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
+static int reseal_key(struct vault *vault, const struct ends *ends)
+{
+	static const enum vault_class in_a_key[] = {VAULT_FIELD, VAULT_TOMBSTONE, VAULT_MOVED};
+
+	for (size_t i = 0; i < sizeof(in_a_key) / sizeof(*in_a_key); i++) {
+		int r = reseal_children(vault, &ends->from, in_a_key[i], ends->place.service,
+					ends->place.key_generation);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int rename_directory(struct vault *vault, const struct ends *ends, bool noreplace,
+			    struct vault_renamed *renamed)
+{
+	struct vault_entry entry = ends->from;
+	int r = clear_target(vault, ends, noreplace, renamed);
+
+	if (r < 0)
+		return r;
+	if (entry.service != ends->place.service) {
+		r = reseal_key(vault, ends);
+		if (r < 0)
+			return r;
+		entry.parent = ends->place.parent;
+		entry.service = ends->place.service;
+		entry.key_generation = ends->place.key_generation;
+	}
+	set_name(&entry, &ends->place);
+	entry.ctime_ns = now_ns();
+	r = entry_update(vault, &entry, NULL);
+	if (r == 0)
+		r = directory_touch(vault, ends->from_dir.id);
+	if (r == 0 && ends->to_dir.id != ends->from_dir.id)
+		r = directory_touch(vault, ends->to_dir.id);
+	renamed->to = entry.id;
+	return r;
+}
+
+/* --- fields --- */
+
+/* The old id answers from now on as the field under its new name; the old name is free. */
+static int leave_alias(struct vault *vault, const struct vault_entry *from, uint64_t to)
+{
+	struct vault_entry alias = *from;
+
+	alias.class = VAULT_MOVED;
+	alias.moved_to = to;
+	alias.size = alias.size_written = 0;
+	return entry_update(vault, &alias, NULL);
+}
+
+/* Puts the value under the new name: identity is of the name, all else comes with what is moved. */
+static int put_moved(struct vault *vault, const struct ends *ends, struct bytes value,
+		     struct vault_entry *ret, int *ret_n_tombstones)
+{
+	struct vault_entry entry = ends->from;
+
+	set_name(&entry, &ends->place);
+	entry.ctime_ns = now_ns();
+	entry.size = (uint32_t)rule_presented_length(value);
+	entry.value_version = entry.birth = next_generation(vault);
+	entry.id = ends->has_target ? ends->target.id : id_new(vault);
+	*ret_n_tombstones = ends->has_target && ends->target.class == VAULT_TOMBSTONE ? -1 : 0;
+	if (ends->has_target && ends->target.class == VAULT_FIELD) {
+		entry.birth = ends->target.birth; /* who holds it open goes on writing to it */
+		vault->now.header.counters[COUNT_FIELDS]--;
+	}
+	*ret = entry;
+	return ends->has_target ? entry_update(vault, ret, &value) : entry_insert(vault, ret, &value);
+}
+
+static int rename_field(struct vault *vault, const struct ends *ends, bool noreplace,
+			struct vault_renamed *renamed)
+{
+	CLEANUP(cleanup_secret_free) struct secret *value = NULL;
+	struct vault_entry from, to;
+	int n_tombstones;
+	int r;
+
+	if (ends->has_target && ends->target.class == VAULT_FIELD && noreplace)
+		return -EEXIST;
+	r = vault_read(vault, ends->from.id, &from, &value);
+	if (r == 0)
+		r = rule_value(rule_of_field(from.type, name_of(&ends->place)), secret_bytes(value));
+	if (r == 0)
+		r = put_moved(vault, ends, secret_bytes(value), &to, &n_tombstones);
+	if (r == 0)
+		r = leave_alias(vault, &from, to.id);
+	if (r == 0)
+		r = key_changed(vault, from.parent, true, n_tombstones + 1);
+	if (r < 0)
+		return r;
+	renamed->to = to.id;
+	renamed->birth = to.birth;
+	renamed->replaced = ends->has_target && ends->target.class == VAULT_FIELD ? to.id : 0;
+	return 0;
+}
+
+int vault_rename(struct vault *vault, uint64_t dir, struct bytes name, uint64_t new_dir,
+		 struct bytes new_name, bool noreplace, struct vault_renamed *ret)
+{
+	struct vault_renamed renamed = {.from = 0};
+	struct ends ends;
+	int r;
+
+	memset(&ends, 0, sizeof(ends));
+	r = find_ends(vault, dir, name, new_dir, new_name, &ends);
+	if (r < 0)
+		return r;
+	renamed.from = ends.from.id;
+	if (ends.has_target && ends.target.id == ends.from.id)
+		return -EINVAL; /* the kernel answers that itself */
+	if (ends.from.class == VAULT_FIELD)
+		r = rename_field(vault, &ends, noreplace, &renamed);
+	else
+		r = rename_directory(vault, &ends, noreplace, &renamed);
+	if (r == 0)
+		*ret = renamed;
+	return r;
+}

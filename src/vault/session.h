@@ -1,0 +1,134 @@
+/* What the parts of the vault share: the session, and nodes as entries. */
+#ifndef KEYFS_VAULT_SESSION_H
+#define KEYFS_VAULT_SESSION_H
+
+#include "seal.h"
+#include "store.h"
+#include "vault.h"
+
+struct vault_keys {
+	struct arena *arena;
+	unsigned char store_id[SEAL_STORE_ID_SIZE];
+	uint32_t master_number;
+	struct seal_bundle bundle;
+};
+
+enum { COUNT_SERVICES, COUNT_KEYS, COUNT_FIELDS };
+
+/* Data keys already unwrapped, found by (service, generation). */
+#define DATA_KEY_BUCKETS   256
+#define DATA_KEY_CACHE_MAX 4096
+
+struct data_key {
+	struct data_key *next;
+	uint64_t service;
+	uint32_t generation;
+	struct secret *key;
+};
+
+/* What a transaction changes beside rows. */
+struct session_state {
+	struct seal_header
+		header; /* generation: of what is committed; set, rows, counters: with what is not */
+	bool is_dirty;	/* something has to be written */
+};
+
+struct vault {
+	struct store *store;
+	const struct vault_keys *keys;
+	struct data_key *data_keys[DATA_KEY_BUCKETS];
+	size_t n_data_keys;
+	/* Of the writing session: */
+	struct session_state now;
+	struct session_state at_mark;
+	uint64_t next_id; /* only ever rises: an id of a transaction undone is not used again either */
+};
+
+static inline const struct store_backend *backend_of(const struct vault *vault)
+{
+	return vault->store->backend;
+}
+
+static inline struct bytes name_of(const struct vault_entry *entry)
+{
+	return (struct bytes){entry->name, entry->name_len};
+}
+
+/* The version that rows written in this transaction get. */
+static inline uint64_t next_generation(const struct vault *vault)
+{
+	return vault->now.header.generation + 1;
+}
+
+/* Wall clock, nanoseconds since 1970. */
+int64_t now_ns(void);
+
+/* --- data_key.c --- */
+
+/* Generation of a new service's data key. A service's row says which generation its new entries get. */
+#define DATA_KEY_FIRST 1
+
+/* The data key, borrowed from the session until its next change of the cache. Calls the store when it is not
+ * cached. */
+int data_key_get(struct vault *vault, uint64_t service, uint32_t generation, const struct secret **ret);
+/* The same from the cache alone; NULL when it is not there. */
+const struct secret *data_key_cached(const struct vault *vault, uint64_t service, uint32_t generation);
+void data_keys_forget(struct vault *vault);
+/* A new data key of generation 1, wrapped and stored. */
+int data_key_make(struct vault *vault, uint64_t service);
+/* Removes all generations of the service's data key. */
+int data_key_destroy(struct vault *vault, uint64_t service);
+/* Writes a wrap that is not there yet, and counts it into the set hash. */
+int wrap_add(struct vault *vault, const struct store_wrap *wrap);
+void wrap_element(const struct vault *vault, const struct store_wrap *wrap,
+		  unsigned char ret[SEAL_HASH_SIZE]);
+
+/* --- entry.c --- */
+
+/* Where an entry lies: its parent row and the name space, then the name index. */
+void entry_name_index(const struct vault *vault, const struct vault_entry *entry,
+		      unsigned char ret[SEAL_INDEX_SIZE]);
+uint16_t entry_kind(const struct vault_entry *entry);
+
+/* A record that was just read. Everything read from the store passes through this one function. */
+int entry_open(struct vault *vault, struct store_node *node, struct vault_entry *ret_entry,
+	       struct secret **ret_value);
+/* ret_value may be NULL: the value is then not opened. */
+int entry_load(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, struct secret **ret_value);
+/* By place: the entry's class, type, parent and name. Any class may be found there. */
+int entry_find(struct vault *vault, const struct vault_entry *place, struct vault_entry *ret);
+/* The next child of one class and type. */
+int entry_next(struct vault *vault, uint64_t parent, enum vault_class class, const struct key_type *type,
+	       uint64_t after, struct vault_entry *ret);
+
+/* Seal entry (and value, of a field) under this transaction's version and write it. */
+int entry_insert(struct vault *vault, struct vault_entry *entry, const struct bytes *value);
+int entry_update(struct vault *vault, struct vault_entry *entry, const struct bytes *value);
+/* Rewrites the meta of any entry, with the value it has. */
+int entry_update_meta(struct vault *vault, struct vault_entry *entry);
+int entry_delete(struct vault *vault, uint64_t id);
+void entry_element(const struct vault *vault, const struct store_node *node,
+		   unsigned char ret[SEAL_HASH_SIZE]);
+
+uint64_t id_new(struct vault *vault);
+
+/* --- directory.c --- */
+
+/* Owner, group, mode and times of something new in dir. */
+void entry_inherit(struct vault_entry *entry, const struct vault_entry *dir,
+		   const struct vault_caller *caller);
+/* The directory dir and, filled but for what is stored, the place of name in it; checks the name. */
+int place_of(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret_dir,
+	     struct vault_entry *ret_place);
+/* An entry came, went or changed its name in dir. */
+int directory_touch(struct vault *vault, uint64_t dir);
+/* Removes the directory, with its tombstones or its data key. -ENOTEMPTY. */
+int directory_remove(struct vault *vault, const struct vault_entry *dir);
+int directory_is_empty(struct vault *vault, const struct vault_entry *dir);
+
+/* --- field.c --- */
+
+/* A field of key was changed: counts it, and touches the key when names changed too. */
+int key_changed(struct vault *vault, uint64_t key, bool names_changed, int n_tombstones);
+
+#endif

@@ -1,0 +1,171 @@
+/* Unlocking: from what a person has, through a slot, to the key bundle; then whether the header vouches for
+ * it. */
+#include "session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Which slots a kind of secret may open, and in which order they are tried. */
+static const enum seal_slot_type slots_for[][4] = {
+	[VAULT_BY_PASSPHRASE] = {SEAL_SLOT_PASSPHRASE},
+	[VAULT_BY_KEY_FILE] = {SEAL_SLOT_KEY_FILE},
+	[VAULT_BY_CREDENTIAL] = {SEAL_SLOT_CREDENTIAL, SEAL_SLOT_KEY_FILE, SEAL_SLOT_PASSPHRASE},
+};
+
+/* A passphrase ends before its newline; a key file is taken byte for byte. */
+static struct bytes input_for(enum seal_slot_type type, struct bytes secret)
+{
+	const char *text = secret.data;
+
+	if (type == SEAL_SLOT_PASSPHRASE && secret.len > 0 && text[secret.len - 1] == '\n')
+		secret.len--;
+	return secret;
+}
+
+/* Tries all slots of one type. -EKEYREJECTED when none opens; -EBADMSG when one is damaged and none opens. */
+static int try_slots(struct store *store, const struct vault_keys *keys, enum seal_slot_type type,
+		     struct bytes secret, uint32_t *ret_master_number, struct secret **ret_master)
+{
+	struct store_wrap wrap = {.class = STORE_WRAP_SLOT};
+	int result = -EKEYREJECTED;
+	int r;
+
+	while ((r = store->backend->wrap_next(store, wrap.class, wrap.owner, wrap.generation, &wrap)) == 0 &&
+	       wrap.class == STORE_WRAP_SLOT) {
+		CLEANUP(cleanup_blob_free) struct blob *slot = NULL;
+		struct seal_slot_params params;
+
+		r = blob_copy(wrap.body, &slot);
+		if (r < 0)
+			return r;
+		r = seal_slot_parse(blob_bytes(slot), &params);
+		if (r == 0 && params.type != type)
+			continue;
+		if (r == 0)
+			r = seal_slot_open(blob_bytes(slot), input_for(type, secret), keys->store_id,
+					   keys->arena, ret_master);
+		if (r == 0) {
+			*ret_master_number = params.master_number;
+			return 0;
+		}
+		if (r == -EBADMSG)
+			result = r;
+		else if (r != -EKEYREJECTED && r != -EINVAL) /* too short for this type: not this one */
+			return r;
+	}
+	return r < 0 && r != -ENOENT ? r : result;
+}
+
+static int open_master(struct store *store, const struct vault_keys *keys, const struct vault_unlock *unlock,
+		       uint32_t *ret_number, struct secret **ret)
+{
+	int result = -EKEYREJECTED;
+
+	for (const enum seal_slot_type *type = slots_for[unlock->kind]; *type; type++) {
+		int r = try_slots(store, keys, *type, unlock->secret, ret_number, ret);
+
+		if (r == 0)
+			return 0;
+		if (r != -EKEYREJECTED)
+			result = r;
+	}
+	return result;
+}
+
+static int open_bundle(struct store *store, struct vault_keys *keys, const struct secret *master)
+{
+	struct store_wrap wrap;
+	int r = store->backend->wrap_get(store, STORE_WRAP_BUNDLE, 0, keys->master_number, &wrap);
+
+	if (r < 0)
+		return r == -ENOENT ? -EBADMSG : r;
+	return seal_bundle_open(wrap.body, master, keys->store_id, keys->master_number, keys->arena,
+				&keys->bundle);
+}
+
+/* The header must authenticate under the keys, and the store's tables must be the ones it was made with. */
+static int check_header(struct store *store, const struct vault_keys *keys, struct failure *reterr)
+{
+	unsigned char schema_hash[SEAL_HASH_SIZE];
+	struct seal_header header;
+	struct bytes bytes;
+	int r = store->backend->header_get(store, &bytes);
+
+	if (r == 0)
+		r = seal_header_open(keys->bundle.header, bytes, &header);
+	if (r < 0)
+		return fail(reterr, r, "the store's header is damaged", NULL);
+	r = store->backend->schema(store, &bytes);
+	if (r < 0)
+		return fail(reterr, r, "cannot read the store's tables", NULL);
+	seal_hash(bytes, schema_hash);
+	if (memcmp(schema_hash, header.schema, sizeof(schema_hash)) != 0)
+		return fail(reterr, -EBADMSG, "the store's tables were changed by somebody else", NULL);
+	return 0;
+}
+
+static int parse_header(struct store *store, struct vault_keys *keys, struct failure *reterr)
+{
+	struct seal_header header;
+	struct bytes sealed;
+	int r = store->backend->header_get(store, &sealed);
+
+	if (r == -ENOENT)
+		return fail(reterr, -EBADMSG, "the store has no header: it is damaged", NULL);
+	if (r == 0)
+		r = seal_header_parse(sealed, &header);
+	if (r == -EPROTONOSUPPORT)
+		return fail(reterr, r, "was made by a newer keyfs", "install that version to open it");
+	if (r < 0)
+		return fail(reterr, r, "the store's header is damaged", NULL);
+	memcpy(keys->store_id, header.store_id, sizeof(keys->store_id));
+	return 0;
+}
+
+static int open_keys(struct store *store, const struct vault_unlock *unlock, struct vault_keys *keys,
+		     struct failure *reterr)
+{
+	CLEANUP(cleanup_secret_free) struct secret *master = NULL;
+	int r = parse_header(store, keys, reterr);
+
+	if (r < 0)
+		return r;
+	r = open_master(store, keys, unlock, &keys->master_number, &master);
+	if (r == -EKEYREJECTED)
+		return fail(reterr, r,
+			    unlock->kind == VAULT_BY_PASSPHRASE ? "wrong passphrase"
+								: "wrong key file or credential",
+			    NULL);
+	if (r < 0)
+		return fail(reterr, r, "a key slot of the store is damaged", NULL);
+	r = open_bundle(store, keys, master);
+	if (r < 0)
+		return fail(reterr, r, "the store's key bundle is damaged", NULL);
+	return check_header(store, keys, reterr);
+}
+
+DEFINE_CLEANUP(struct vault_keys *, vault_keys_free)
+
+int vault_unlock(struct store *store, const struct vault_unlock *unlock, struct arena *arena,
+		 struct vault_keys **ret, struct failure *reterr)
+{
+	CLEANUP(cleanup_vault_keys_free) struct vault_keys *keys = calloc(1, sizeof(*keys));
+	int r;
+
+	if (!keys)
+		return fail(reterr, -ENOMEM, "out of memory", NULL);
+	keys->arena = arena;
+	r = open_keys(store, unlock, keys, reterr);
+	if (r == 0)
+		*ret = TAKE(keys);
+	return r;
+}
+
+void vault_keys_free(struct vault_keys *keys)
+{
+	if (!keys)
+		return;
+	seal_bundle_free(&keys->bundle);
+	free(keys);
+}
