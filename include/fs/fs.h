@@ -23,7 +23,7 @@ struct fs_config {
 	struct arena *arena;
 	struct vault *reader; /* taken over, also when fs_new fails */
 	struct vault *writer; /* taken over; NULL for a read-only mount */
-	int fuse_fd;	      /* /dev/fuse, mounted; borrowed */
+	int fuse_fd;	      /* /dev/fuse, mounted; taken over as well */
 };
 
 /* -ENOMEM, or what vault_count says. */

@@ -1,0 +1,137 @@
+/* Entries as the kernel wants them. */
+#include "log.h"
+#include "private.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define BLOCK_SIZE 4096
+#define MOVES_MAX  16 /* renames of a field of a field that an old id is followed through */
+
+static struct timespec timespec_of(int64_t ns)
+{
+	struct timespec time = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+
+	if (time.tv_nsec < 0) {
+		time.tv_sec--;
+		time.tv_nsec += 1000000000;
+	}
+	return time;
+}
+
+void attr_of_entry(const struct vault_entry *entry, struct stat *ret)
+{
+	bool is_dir = vault_is_dir(entry);
+
+	memset(ret, 0, sizeof(*ret));
+	ret->st_ino = node_id(SPACE_ROW, entry->id);
+	ret->st_mode = (is_dir ? S_IFDIR : S_IFREG) | entry->mode;
+	ret->st_nlink = 1; /* of directories as well: their subdirectories are not counted */
+	ret->st_uid = entry->uid;
+	ret->st_gid = entry->gid;
+	ret->st_size = entry->size;
+	ret->st_blocks = (entry->size + 511) / 512;
+	ret->st_blksize = BLOCK_SIZE;
+	ret->st_atim = ret->st_mtim = timespec_of(entry->mtime_ns);
+	ret->st_ctim = timespec_of(entry->ctime_ns);
+}
+
+void attr_of_key_name(const struct vault_entry *key, struct stat *ret)
+{
+	attr_of_entry(key, ret);
+	ret->st_ino = node_id(SPACE_KEY_NAME, key->id);
+	ret->st_mode = S_IFREG | (key->mode & 0444);
+	ret->st_size = key->name_len;
+	ret->st_blocks = 1;
+}
+
+double attr_timeout_of(struct fs *fs, uint64_t ino)
+{
+	return open_file_is_writing(&fs->open_files, ino) ? 0 : CACHE_TIMEOUT;
+}
+
+void entry_param(struct fs *fs, const struct vault_entry *entry, struct fuse_entry_param *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	ret->ino = node_id(SPACE_ROW, entry->id);
+	ret->entry_timeout = CACHE_TIMEOUT;
+	ret->attr_timeout = attr_timeout_of(fs, entry->id);
+	attr_of_entry(entry, &ret->attr);
+}
+
+/* What an old id answers as: the field it became, or the nothing that is left of a removed one. */
+static int follow(struct vault *vault, struct vault_entry *entry)
+{
+	for (unsigned i = 0; entry->class == VAULT_MOVED; i++) {
+		int r = i < MOVES_MAX ? vault_get(vault, entry->moved_to, entry) : -ESTALE;
+
+		if (r < 0)
+			return r == -ENOENT ? -ESTALE : r;
+	}
+	return 0;
+}
+
+static void attr_of_removed(struct fs *fs, const struct vault_entry *entry, struct stat *ret)
+{
+	size_t size;
+
+	attr_of_entry(entry, ret);
+	ret->st_nlink = 0;
+	if (snapshot_any_size(&fs->snapshots, entry->id, &size) == 0)
+		ret->st_size = (off_t)size;
+}
+
+int attr_of_node(struct fs *fs, uint64_t ino, struct stat *ret)
+{
+	struct vault_entry entry;
+	int r = vault_get(fs->reader, node_row(ino), &entry);
+
+	if (node_space(ino) == SPACE_KEY_NAME) {
+		if (r == 0)
+			attr_of_key_name(&entry, ret);
+		return r;
+	}
+	if (r == 0)
+		r = follow(fs->reader, &entry);
+	/* Not in the store, or a tombstone of that name: it may be pending. */
+	if (r == -ENOENT || (r == 0 && entry.class == VAULT_TOMBSTONE)) {
+		int pending = open_file_pending(&fs->open_files, ino, &entry);
+
+		r = pending == 0 ? 0 : r;
+	}
+	if (r < 0)
+		return r;
+	if (entry.class == VAULT_TOMBSTONE)
+		attr_of_removed(fs, &entry, ret);
+	else
+		attr_of_entry(&entry, ret);
+	return 0;
+}
+
+/* The errors that people can look up; everything else is a fault of ours or of the disk. */
+static bool is_for_users(int code)
+{
+	static const int known[] = {
+		EPERM,	ENOENT,	      EIO,	 EACCES,  EEXIST,  EXDEV,  ENOTDIR, EISDIR,
+		EINVAL, EFBIG,	      ENOSPC,	 EROFS,	  ENODATA, ERANGE, ENOMEM,  ENOKEY,
+		ESTALE, ENAMETOOLONG, ENOTEMPTY, EBADMSG, EBUSY,   ENXIO,  ENOTTY,  EOPNOTSUPP,
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+		if (known[i] == code)
+			return true;
+	return false;
+}
+
+void reply_error(fuse_req_t req, uint64_t ino, int code)
+{
+	if (code == 0) {
+		(void)fuse_reply_err(req, 0);
+		return;
+	}
+	if (code == -EBADMSG)
+		log_node(LOG_LEVEL_ERROR, "a record is damaged or was moved", ino, code);
+	else if (code == -EIO || !is_for_users(-code))
+		log_node(LOG_LEVEL_ERROR, "a request failed", ino, code);
+	(void)fuse_reply_err(req, is_for_users(-code) ? -code : EIO);
+}

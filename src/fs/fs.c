@@ -1,0 +1,135 @@
+/* The file system as a whole: made, fed its FUSE_INIT, counted, freed. */
+#include "fs.h"
+#include "private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+/* A request is at most this long: the header, the largest WRITE, and what the kernel asks for besides. */
+#define RECEIVE_SIZE   (WRITE_MAX + 4096)
+
+/* Plaintext kept for readers, at most: a quarter of the arena. */
+#define SNAPSHOT_SHARE 4
+
+static int new_session(struct fs *fs)
+{
+	char *arguments[] = {(char[]){"keyfs"}, NULL};
+	struct fuse_args args = FUSE_ARGS_INIT(1, arguments);
+	char device[32];
+
+	fs->session = fuse_session_new(&args, &fs_ops, sizeof(fs_ops), fs);
+	fuse_opt_free_args(&args);
+	if (!fs->session)
+		return -ENOMEM;
+	/* libfuse takes the descriptor of a mount that somebody else made by this name. */
+	(void)snprintf(device, sizeof(device), "/dev/fd/%d", fs->fuse_fd);
+	return fuse_session_mount(fs->session, device) == 0 ? 0 : -EIO;
+}
+
+static int start(struct fs *fs, const struct fs_config *config, struct vault **writer)
+{
+	struct vault_counts counts;
+	uint32_t worker;
+	int r = secret_new(fs->arena, RECEIVE_SIZE, &fs->receive);
+
+	if (r < 0)
+		return r;
+	if (getrandom(&worker, sizeof(worker), 0) != sizeof(worker))
+		return -EIO;
+	open_files_init(&fs->open_files, fs->arena, worker);
+	snapshots_init(&fs->snapshots, arena_size(config->arena) / SNAPSHOT_SHARE);
+	barrier_init(&fs->barrier);
+	r = vault_count(fs->reader, &counts);
+	if (r < 0)
+		return r;
+	fs->initial = (struct writer_state){
+		.n_services = counts.n_services,
+		.n_keys = counts.n_keys,
+		.n_fields = counts.n_fields,
+		.n_rows = counts.n_rows,
+		.used_bytes = counts.used_bytes,
+		.free_bytes = counts.free_bytes,
+	};
+	r = new_session(fs);
+	if (r == 0 && *writer) {
+		r = writer_start(fs, *writer, &fs->writer);
+		if (r == 0)
+			*writer = NULL;
+	}
+	return r;
+}
+
+int fs_new(const struct fs_config *config, struct fs **ret, struct failure *reterr)
+{
+	struct vault *writer = config->writer;
+	struct fs *fs = calloc(1, sizeof(*fs));
+	int r;
+
+	if (!fs) {
+		vault_close(config->reader);
+		vault_close(writer);
+		return fail(reterr, -ENOMEM, "out of memory", NULL);
+	}
+	fs->arena = config->arena;
+	fs->reader = config->reader;
+	fs->fuse_fd = config->fuse_fd;
+	r = start(fs, config, &writer);
+	if (r == 0) {
+		*ret = fs;
+		return 0;
+	}
+	vault_close(writer);
+	fs_free(fs);
+	return fail(reterr, r, "cannot start the file system", NULL);
+}
+
+int fs_replay_init(struct fs *fs, struct bytes init)
+{
+	struct fuse_buf buffer = {.size = init.len, .mem = fs->receive->data};
+
+	if (init.len > fs->receive->cap)
+		return -EPROTO;
+	memcpy(fs->receive->data, init.data, init.len);
+	fuse_session_process_buf(fs->session, &buffer);
+	explicit_bzero(fs->receive->data, init.len);
+	return fuse_session_exited(fs->session) ? -EPROTO : 0;
+}
+
+void fs_free(struct fs *fs)
+{
+	if (!fs)
+		return;
+	writer_stop(fs->writer); /* closed before the reader, so that it can clear the log away */
+	if (fs->session) {
+		fuse_session_unmount(fs->session);
+		fuse_session_destroy(fs->session);
+	}
+	snapshots_destroy(&fs->snapshots);
+	open_files_destroy(&fs->open_files);
+	barrier_destroy(&fs->barrier);
+	vault_close(fs->reader);
+	secret_free(fs->receive);
+	free(fs);
+}
+
+void fs_count(struct fs *fs, struct fs_counts *ret)
+{
+	struct writer_state state = fs->initial;
+
+	if (fs->writer)
+		writer_state(fs->writer, &state);
+	*ret = (struct fs_counts){
+		.n_services = state.n_services,
+		.n_keys = state.n_keys,
+		.n_fields = state.n_fields,
+		.n_open_read = atomic_load(&fs->n_open_read),
+		.n_open_write = open_file_count(&fs->open_files),
+		.n_requests = atomic_load(&fs->n_requests),
+		.n_commits = state.n_commits,
+		.n_changes = state.n_changes,
+	};
+}

@@ -1,0 +1,39 @@
+/* Jobs: made by the loop, freed by the writer thread. */
+#include "job.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct job *job_new(fuse_req_t req, const struct job_sort *sort)
+{
+	struct job *job = calloc(1, sizeof(*job));
+
+	if (!job) {
+		(void)fuse_reply_err(req, ENOMEM);
+		return NULL;
+	}
+	job->sort = sort;
+	job->req = req;
+	return job;
+}
+
+int job_set_name(char ret[NAME_MAX_BYTES + 1], const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len > NAME_MAX_BYTES)
+		return -ENAMETOOLONG;
+	memcpy(ret, name, len + 1);
+	return 0;
+}
+
+void job_free(struct job *job)
+{
+	if (!job)
+		return;
+	secret_free(job->commit.value);
+	secret_free(job->value);
+	explicit_bzero(job, sizeof(*job));
+	free(job);
+}

@@ -1,0 +1,66 @@
+/*
+ * A job: one request that changes something, on its way through the writer thread.
+ *
+ * run changes the store, inside a transaction that others share, and nothing in memory: it may be undone and
+ * run again.  settle comes after the commit (or the failure), does what memory must know, and answers the
+ * request.
+ */
+#ifndef KEYFS_FS_JOB_H
+#define KEYFS_FS_JOB_H
+
+#define FUSE_USE_VERSION 314
+
+#include "barrier.h"
+#include "open_file.h"
+#include "vault.h"
+
+#include <fuse_lowlevel.h>
+
+struct fs;
+struct job;
+
+struct job_sort {
+	int (*run)(struct fs *fs, struct vault *vault, struct job *job);
+	void (*settle)(struct fs *fs, struct job *job);
+	bool removes; /* leaves something behind that vault_tidy should clear away */
+};
+
+struct job {
+	struct job *next;
+	const struct job_sort *sort;
+	fuse_req_t req;
+	int result; /* of run, or of the transaction */
+
+	/* What is asked; the members that a sort uses are named where it is defined. */
+	uint64_t dir;
+	uint64_t new_dir;
+	uint64_t ino;
+	char name[NAME_MAX_BYTES + 1];
+	char new_name[NAME_MAX_BYTES + 1];
+	struct vault_caller caller;
+	struct vault_attributes attributes;
+	size_t size;
+	unsigned flags;
+	struct fuse_file_info fi;
+	struct commit commit;
+	struct pending_release release;
+
+	/* What came of it. */
+	struct vault_entry entry;
+	struct vault_renamed renamed;
+	struct secret *value; /* owned */
+};
+
+/* NULL: no memory, and the request was answered with ENOMEM. */
+struct job *job_new(fuse_req_t req, const struct job_sort *sort);
+/* Names as the kernel gives them; -ENAMETOOLONG. */
+int job_set_name(char ret[NAME_MAX_BYTES + 1], const char *name);
+/* Wipes names and values. NULL is fine. */
+void job_free(struct job *job);
+
+static inline struct bytes name_bytes(const char *name)
+{
+	return (struct bytes){name, __builtin_strlen(name)};
+}
+
+#endif

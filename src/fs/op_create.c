@@ -1,0 +1,108 @@
+/* create: a new field, known by name at once and stored when it is closed. */
+#include "private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+/* The field is there already: opened, as open(2) without O_EXCL does. */
+static int open_existing(struct vault *vault, struct job *job)
+{
+	int r;
+
+	if (job->fi.flags & O_EXCL)
+		return -EEXIST;
+	r = vault_lookup(vault, job->dir, name_bytes(job->name), &job->entry);
+	if (r < 0)
+		return r;
+	secret_free(TAKE(job->value));
+	r = vault_read(vault, job->entry.id, &job->entry, &job->value);
+	if (r == 0 && job->fi.flags & O_TRUNC)
+		job->value->len = 0;
+	return r;
+}
+
+/* Another creator was first and has not closed it yet. */
+static int open_pending(struct fs *fs, struct job *job)
+{
+	int r = open_file_pending_by_name(&fs->open_files, job->dir, name_bytes(job->name), &job->entry);
+
+	return r == 0 && job->fi.flags & O_EXCL ? -EEXIST : r;
+}
+
+/* Uses dir, name, caller, fi; flags becomes one of these. */
+enum { CREATE_NEW, CREATE_STORED, CREATE_PENDING };
+
+static int run_create(struct fs *fs, struct vault *vault, struct job *job)
+{
+	int r = open_pending(fs, job);
+
+	job->flags = CREATE_PENDING;
+	if (r != -ENOENT)
+		return r;
+	job->flags = CREATE_NEW;
+	r = vault_field_prepare(vault, job->dir, name_bytes(job->name), &job->caller, &job->entry);
+	if (r != -EEXIST)
+		return r;
+	job->flags = CREATE_STORED;
+	return open_existing(vault, job);
+}
+
+static int add_handle(struct fs *fs, struct job *job)
+{
+	enum open_state state = job->flags == CREATE_NEW ? OPEN_PENDING : OPEN_LIVE;
+	bool is_changed = job->flags == CREATE_NEW || job->fi.flags & O_TRUNC;
+	int r;
+
+	if (job->flags == CREATE_PENDING)
+		return open_file_join_pending(&fs->open_files, job->entry.id, is_changed, &job->fi.fh);
+	if (!job->value) {
+		r = secret_new(fs->arena, 0, &job->value);
+		if (r < 0)
+			return r;
+	}
+	return open_file_add(&fs->open_files, &job->entry, state, TAKE(job->value), is_changed, &job->fi.fh);
+}
+
+static void settle_create(struct fs *fs, struct job *job)
+{
+	struct fuse_entry_param entry;
+
+	if (job->result == 0)
+		job->result = add_handle(fs, job);
+	if (job->result < 0) {
+		reply_error(job->req, job->dir, job->result);
+		return;
+	}
+	entry_param(fs, &job->entry, &entry);
+	job->fi.direct_io = 1;
+	if (fuse_reply_create(job->req, &entry, &job->fi) == -ENOENT) /* nobody waits for it any more */
+		handle_close(&fs->open_files, job->fi.fh);
+}
+
+static const struct job_sort create_job = {.run = run_create, .settle = settle_create};
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct job *job;
+	int r;
+
+	(void)mode; /* from the key, never from the creator's umask */
+	if (!fs->writer) {
+		reply_error(req, parent, -EROFS);
+		return;
+	}
+	job = job_new(req, &create_job);
+	if (!job)
+		return;
+	job->dir = parent;
+	job->caller = caller_of(req);
+	job->fi = *fi;
+	r = job_set_name(job->name, name);
+	if (r == 0) {
+		writer_submit(fs->writer, job);
+		return;
+	}
+	reply_error(req, parent, r);
+	job_free(job);
+}

@@ -1,0 +1,137 @@
+/* Directories: opendir, readdir, readdirplus, releasedir, fsyncdir. Nothing virtual is ever listed. */
+#include "private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Replies larger than this are cut: the kernel comes again. */
+#define LISTING_MAX 131072
+
+void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct vault_entry dir;
+	int r;
+
+	barrier_wait(&fs->barrier, ino);
+	r = vault_get(fs->reader, ino, &dir);
+	if (r == 0 && !vault_is_dir(&dir))
+		r = -ENOTDIR;
+	if (r < 0) {
+		reply_error(req, ino, r);
+		return;
+	}
+	fi->fh = 0;
+	(void)fuse_reply_open(req, fi);
+}
+
+/* A reply being filled. */
+struct listing {
+	fuse_req_t req;
+	char *buffer;
+	size_t size;
+	size_t used;
+	bool is_plus;
+};
+
+/* False when it does not fit any more. */
+static bool add_entry(struct listing *listing, const char *name, const struct fuse_entry_param *entry,
+		      off_t offset)
+{
+	size_t left = listing->size - listing->used;
+	char *at = listing->buffer + listing->used;
+	size_t n = listing->is_plus ? fuse_add_direntry_plus(listing->req, at, left, name, entry, offset)
+				    : fuse_add_direntry(listing->req, at, left, name, &entry->attr, offset);
+
+	if (n > left)
+		return false;
+	listing->used += n;
+	return true;
+}
+
+/* "." and "..": inode 0 tells the kernel that this is no lookup. */
+static bool add_dots(struct listing *listing, const struct vault_entry *dir, off_t offset)
+{
+	struct fuse_entry_param entry = {.ino = 0};
+
+	entry.attr.st_mode = S_IFDIR;
+	entry.attr.st_ino = dir->id;
+	if (offset < OFFSET_DOT && !add_entry(listing, ".", &entry, OFFSET_DOT))
+		return false;
+	entry.attr.st_ino = dir->parent != 0 ? dir->parent : dir->id;
+	return offset >= OFFSET_DOTDOT || add_entry(listing, "..", &entry, OFFSET_DOTDOT);
+}
+
+static int fill(struct fs *fs, struct listing *listing, const struct vault_entry *dir, off_t offset)
+{
+	uint64_t after = offset > OFFSET_DOTDOT ? (uint64_t)offset : 0;
+	struct vault_entry child;
+	int r;
+
+	if (!add_dots(listing, dir, offset))
+		return 0;
+	while ((r = vault_next(fs->reader, dir, after, &child)) == 0) {
+		struct fuse_entry_param entry;
+
+		entry_param(fs, &child, &entry);
+		if (!add_entry(listing, child.name, &entry, (off_t)child.id))
+			return 0;
+		after = child.id;
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
+static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bool is_plus)
+{
+	struct fs *fs = fs_of(req);
+	struct listing listing = {
+		.req = req, .size = size < LISTING_MAX ? size : LISTING_MAX, .is_plus = is_plus};
+	struct vault_entry dir;
+	int r;
+
+	barrier_wait(&fs->barrier, ino);
+	listing.buffer = malloc(listing.size);
+	if (!listing.buffer) {
+		reply_error(req, ino, -ENOMEM);
+		return;
+	}
+	r = vault_get(fs->reader, ino, &dir);
+	if (r == 0)
+		r = fill(fs, &listing, &dir, offset);
+	/* A damaged entry is an error, never left out of a listing. */
+	if (r < 0)
+		reply_error(req, ino, r);
+	else
+		(void)fuse_reply_buf(req, listing.buffer, listing.used);
+	explicit_bzero(listing.buffer, listing.size);
+	free(listing.buffer);
+}
+
+void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	(void)fi;
+	list(req, ino, size, offset, false);
+}
+
+void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	(void)fi;
+	list(req, ino, size, offset, true);
+}
+
+void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	(void)fuse_reply_err(req, 0);
+}
+
+/* Every change of a directory is on disk before it is answered. */
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)datasync;
+	(void)fi;
+	(void)fuse_reply_err(req, 0);
+}

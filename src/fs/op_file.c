@@ -1,0 +1,229 @@
+/* Files: open, read, release, lseek, poll. Every handle is direct: the page cache never holds a value. */
+#include "private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_for_writing(const struct fuse_file_info *fi)
+{
+	return (fi->flags & O_ACCMODE) != O_RDONLY || fi->flags & O_TRUNC;
+}
+
+/* --- open --- */
+
+static int open_for_reading(struct fs *fs, uint64_t ino, struct fuse_file_info *fi)
+{
+	struct snapshot *snapshot;
+	struct vault_entry entry;
+	int r = snapshot_acquire(&fs->snapshots, fs->reader, ino, &entry, &snapshot);
+
+	if (r < 0)
+		return r;
+	fi->fh = handle_reader(snapshot->version);
+	fi->noflush = 1;
+	return 0;
+}
+
+/* The private copy begins with the bytes as they are stored, so that >> gives lines. */
+static int open_for_writing(struct fs *fs, uint64_t ino, struct fuse_file_info *fi)
+{
+	CLEANUP(cleanup_secret_free) struct secret *value = NULL;
+	struct vault_entry entry;
+	int r;
+
+	if (!fs->writer)
+		return -EROFS;
+	r = vault_read(fs->reader, ino, &entry, &value);
+	if (r == 0 && fi->flags & O_TRUNC) {
+		explicit_bzero(value->data, value->len);
+		value->len = 0;
+	}
+	if (r < 0)
+		return r;
+	return open_file_add(&fs->open_files, &entry, OPEN_LIVE, TAKE(value), fi->flags & O_TRUNC, &fi->fh);
+}
+
+/* A field that was created and never closed: empty to its readers. */
+static int open_pending(struct fs *fs, uint64_t ino, struct fuse_file_info *fi)
+{
+	struct vault_entry entry;
+
+	if (is_for_writing(fi))
+		return open_file_join_pending(&fs->open_files, ino, fi->flags & O_TRUNC, &fi->fh);
+	fi->fh = handle_reader(VERSION_PENDING);
+	fi->noflush = 1;
+	return open_file_pending(&fs->open_files, ino, &entry);
+}
+
+static int open_field(struct fs *fs, uint64_t ino, struct fuse_file_info *fi)
+{
+	int r = is_for_writing(fi) ? open_for_writing(fs, ino, fi) : open_for_reading(fs, ino, fi);
+
+	if (r != -ENOENT)
+		return r;
+	r = open_pending(fs, ino, fi);
+	/* An old id, of a field that was renamed or removed: ESTALE makes the kernel look the name up again.
+	 */
+	return r == -ENOENT ? -ESTALE : r;
+}
+
+static int open_key_name(struct fs *fs, uint64_t ino, struct fuse_file_info *fi)
+{
+	struct vault_entry key;
+
+	if (is_for_writing(fi))
+		return -EPERM;
+	fi->fh = handle_reader(VERSION_PENDING);
+	fi->noflush = 1;
+	return vault_get(fs->reader, node_row(ino), &key);
+}
+
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	int r;
+
+	barrier_wait(&fs->barrier, ino);
+	r = node_space(ino) == SPACE_KEY_NAME ? open_key_name(fs, ino, fi) : open_field(fs, ino, fi);
+	if (r < 0) {
+		reply_error(req, ino, r);
+		return;
+	}
+	if (handle_sort(fi->fh) == HANDLE_READER)
+		atomic_fetch_add(&fs->n_open_read, 1);
+	fi->direct_io = 1;
+	if (fuse_reply_open(req, fi) != -ENOENT)
+		return;
+	/* Nobody waits for it any more: there will be no RELEASE. */
+	if (handle_sort(fi->fh) == HANDLE_WRITER)
+		handle_close(&fs->open_files, fi->fh);
+	else
+		forget_reader(fs, ino, fi->fh);
+}
+
+void forget_reader(struct fs *fs, uint64_t ino, uint64_t fh)
+{
+	if (atomic_load(&fs->n_open_read) > 0) /* a predecessor's handles were not counted here */
+		atomic_fetch_sub(&fs->n_open_read, 1);
+	if (node_space(ino) == SPACE_ROW)
+		snapshot_release(&fs->snapshots, ino, handle_version(fh));
+}
+
+/* --- read --- */
+
+static void reply_part(fuse_req_t req, const void *data, size_t len, size_t size, off_t offset)
+{
+	if ((uint64_t)offset >= len) {
+		(void)fuse_reply_buf(req, NULL, 0);
+		return;
+	}
+	len -= (size_t)offset;
+	(void)fuse_reply_buf(req, (const char *)data + offset, len < size ? len : size);
+}
+
+static void read_key_name(fuse_req_t req, uint64_t ino, size_t size, off_t offset)
+{
+	struct vault_entry key;
+	int r = vault_get(fs_of(req)->reader, node_row(ino), &key);
+
+	if (r < 0)
+		reply_error(req, ino, r);
+	else
+		reply_part(req, key.name, key.name_len, size, offset);
+}
+
+static void read_snapshot(fuse_req_t req, uint64_t ino, uint64_t fh, size_t size, off_t offset)
+{
+	struct fs *fs = fs_of(req);
+	struct snapshot *snapshot;
+	const struct secret *value;
+	int r;
+
+	if (handle_version(fh) == VERSION_PENDING) {
+		(void)fuse_reply_buf(req, NULL, 0);
+		return;
+	}
+	r = snapshot_find(&fs->snapshots, fs->reader, ino, handle_version(fh), &snapshot);
+
+	if (r == 0)
+		r = snapshot_value(&fs->snapshots, fs->reader, snapshot, &value);
+	if (r < 0)
+		reply_error(req, ino, r);
+	else
+		reply_part(req, value->data, snapshot->size, size, offset);
+}
+
+static void read_copy(fuse_req_t req, uint64_t ino, uint64_t fh, size_t size, off_t offset)
+{
+	struct fs *fs = fs_of(req);
+	CLEANUP(cleanup_secret_free) struct secret *buffer = NULL;
+	int r;
+
+	if (size > VALUE_MAX_BYTES)
+		size = VALUE_MAX_BYTES;
+	r = secret_new(fs->arena, size, &buffer);
+	if (r == 0)
+		r = handle_read(&fs->open_files, fh, buffer->data, size, (uint64_t)offset);
+	if (r < 0)
+		reply_error(req, ino, r);
+	else
+		(void)fuse_reply_buf(req, (const char *)buffer->data, (size_t)r);
+}
+
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	if (node_space(ino) == SPACE_KEY_NAME)
+		read_key_name(req, ino, size, offset);
+	else if (handle_sort(fi->fh) == HANDLE_WRITER)
+		read_copy(req, ino, fi->fh, size, offset);
+	else
+		read_snapshot(req, ino, fi->fh, size, offset);
+}
+
+/* --- release, lseek, poll --- */
+
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	if (handle_sort(fi->fh) == HANDLE_WRITER) {
+		release_writer(req, fi);
+		return;
+	}
+	forget_reader(fs_of(req), ino, fi->fh);
+	(void)fuse_reply_err(req, 0);
+}
+
+/* SEEK_DATA and SEEK_HOLE, of a value that has no holes; the kernel does the others itself. */
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct vault_entry entry;
+	struct stat attr;
+	size_t size;
+	int r = attr_of_node(fs, ino, &attr);
+
+	if (r == 0 && handle_sort(fi->fh) == HANDLE_WRITER) {
+		r = handle_entry(&fs->open_files, fi->fh, &entry, &size);
+		attr.st_size = (off_t)size;
+	}
+	if (r == 0 && whence != SEEK_DATA && whence != SEEK_HOLE)
+		r = -EINVAL;
+	if (r == 0 && (offset < 0 || offset >= attr.st_size))
+		r = -ENXIO;
+	if (r < 0)
+		reply_error(req, ino, r);
+	else
+		(void)fuse_reply_lseek(req, whence == SEEK_DATA ? offset : attr.st_size);
+}
+
+/* A value is always ready. */
+void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *handle)
+{
+	(void)ino;
+	(void)fi;
+	if (handle)
+		fuse_pollhandle_destroy(handle);
+	(void)fuse_reply_poll(req, POLLIN | POLLOUT);
+}

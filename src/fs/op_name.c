@@ -1,0 +1,247 @@
+/* Names: lookup, mkdir, unlink, rmdir, rename. */
+#include "private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --- lookup --- */
+
+/* The field of a key that reads as its name: there whenever the key is, never listed. */
+static int lookup_key_name(struct fs *fs, uint64_t parent, struct bytes name, struct fuse_entry_param *ret)
+{
+	struct vault_entry key;
+	const struct key_field *field;
+	int r = vault_get(fs->reader, parent, &key);
+
+	if (r < 0)
+		return r;
+	field = key.class == VAULT_KEY ? key_type_field(key.type, name) : NULL;
+	if (!field || !field->is_key_name)
+		return -ENOENT;
+	memset(ret, 0, sizeof(*ret));
+	ret->ino = node_id(SPACE_KEY_NAME, key.id);
+	ret->entry_timeout = ret->attr_timeout = CACHE_TIMEOUT;
+	attr_of_key_name(&key, &ret->attr);
+	return 0;
+}
+
+static int lookup(struct fs *fs, uint64_t parent, struct bytes name, struct fuse_entry_param *ret)
+{
+	struct vault_entry entry;
+	int r = vault_lookup(fs->reader, parent, name, &entry);
+
+	if (r == -ENOENT)
+		r = open_file_pending_by_name(&fs->open_files, parent, name, &entry);
+	if (r == -ENOENT)
+		return lookup_key_name(fs, parent, name, ret);
+	if (r == 0)
+		entry_param(fs, &entry, ret);
+	return r;
+}
+
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fs *fs = fs_of(req);
+	struct fuse_entry_param entry;
+	int r = -ENOENT;
+
+	barrier_wait(&fs->barrier, parent);
+	if (node_space(parent) == SPACE_ROW)
+		r = lookup(fs, parent, name_bytes(name), &entry);
+	if (r < 0)
+		reply_error(req, parent, r);
+	else
+		(void)fuse_reply_entry(req, &entry);
+}
+
+/* Nothing is kept for a node that the kernel knows: ids are enough. */
+void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n_lookups)
+{
+	(void)ino;
+	(void)n_lookups;
+	fuse_reply_none(req);
+}
+
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	(void)count;
+	(void)forgets;
+	fuse_reply_none(req);
+}
+
+/* --- changes --- */
+
+/* A job about name in parent, submitted; or the answer that it can't be. Uses dir, name, caller. */
+static struct job *name_job(fuse_req_t req, const struct job_sort *sort, uint64_t parent, const char *name)
+{
+	struct fs *fs = fs_of(req);
+	struct job *job;
+	int r;
+
+	if (!fs->writer) {
+		reply_error(req, parent, -EROFS);
+		return NULL;
+	}
+	job = job_new(req, sort);
+	if (!job)
+		return NULL;
+	job->dir = parent;
+	job->caller = caller_of(req);
+	r = job_set_name(job->name, name);
+	if (r == 0)
+		return job;
+	reply_error(req, parent, r);
+	job_free(job);
+	return NULL;
+}
+
+static void settle_nothing(struct fs *fs, struct job *job)
+{
+	(void)fs;
+	reply_error(job->req, job->dir, job->result);
+}
+
+static int run_mkdir(struct fs *fs, struct vault *vault, struct job *job)
+{
+	(void)fs;
+	return vault_mkdir(vault, job->dir, name_bytes(job->name), &job->caller, &job->entry);
+}
+
+static void settle_mkdir(struct fs *fs, struct job *job)
+{
+	struct fuse_entry_param entry;
+
+	if (job->result < 0) {
+		reply_error(job->req, job->dir, job->result);
+		return;
+	}
+	entry_param(fs, &job->entry, &entry);
+	(void)fuse_reply_entry(job->req, &entry);
+}
+
+static const struct job_sort mkdir_job = {.run = run_mkdir, .settle = settle_mkdir};
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct job *job = name_job(req, &mkdir_job, parent, name);
+
+	(void)mode; /* from the parent, never from the creator's umask */
+	if (job)
+		writer_submit(fs_of(req)->writer, job);
+}
+
+static int run_unlink(struct fs *fs, struct vault *vault, struct job *job)
+{
+	int r = vault_unlink(vault, job->dir, name_bytes(job->name), &job->entry);
+
+	if (r != -ENOENT)
+		return r;
+	return open_file_pending_by_name(&fs->open_files, job->dir, name_bytes(job->name), &job->entry);
+}
+
+static void settle_unlink(struct fs *fs, struct job *job)
+{
+	if (job->result == 0)
+		open_file_removed(&fs->open_files, job->entry.id);
+	settle_nothing(fs, job);
+}
+
+static const struct job_sort unlink_job = {.run = run_unlink, .settle = settle_unlink, .removes = true};
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct job *job = name_job(req, &unlink_job, parent, name);
+
+	if (job)
+		writer_submit(fs_of(req)->writer, job);
+}
+
+static int run_rmdir(struct fs *fs, struct vault *vault, struct job *job)
+{
+	int r = vault_rmdir(vault, job->dir, name_bytes(job->name), &job->entry);
+
+	if (r == 0 && open_file_has_pending_in(&fs->open_files, job->entry.id))
+		return -ENOTEMPTY;
+	return r;
+}
+
+static const struct job_sort rmdir_job = {.run = run_rmdir, .settle = settle_nothing, .removes = true};
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct job *job = name_job(req, &rmdir_job, parent, name);
+
+	if (job)
+		writer_submit(fs_of(req)->writer, job);
+}
+
+/* --- rename --- */
+
+/* A field that was created and is still open is stored as far as it was written, and then renamed. */
+static int store_pending(struct fs *fs, struct vault *vault, struct job *job)
+{
+	CLEANUP(cleanup_secret_free) struct secret *value = NULL;
+	struct vault_entry pending, stored;
+	int r = open_file_pending_by_name(&fs->open_files, job->dir, name_bytes(job->name), &pending);
+
+	if (r == 0)
+		r = open_file_copy(&fs->open_files, pending.id, &value);
+	if (r < 0)
+		return r;
+	return vault_field_make(vault, &pending, secret_bytes(value), 0, &stored);
+}
+
+static int rename_once(struct vault *vault, struct job *job)
+{
+	return vault_rename(vault, job->dir, name_bytes(job->name), job->new_dir, name_bytes(job->new_name),
+			    job->flags & RENAME_NOREPLACE, &job->renamed);
+}
+
+static int run_rename(struct fs *fs, struct vault *vault, struct job *job)
+{
+	int r = rename_once(vault, job);
+
+	if (r == -ENOENT) {
+		r = store_pending(fs, vault, job);
+		if (r == 0)
+			r = rename_once(vault, job);
+	}
+	if (r == 0 && job->renamed.replaced != 0 &&
+	    open_file_has_pending_in(&fs->open_files, job->renamed.replaced))
+		return -ENOTEMPTY;
+	return r < 0 ? r : vault_get(vault, job->renamed.to, &job->entry);
+}
+
+static void settle_rename(struct fs *fs, struct job *job)
+{
+	if (job->result == 0 && job->entry.class == VAULT_FIELD)
+		open_file_renamed(&fs->open_files, job->renamed.from, &job->entry);
+	settle_nothing(fs, job);
+}
+
+static const struct job_sort rename_job = {.run = run_rename, .settle = settle_rename, .removes = true};
+
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+	       const char *new_name, unsigned flags)
+{
+	struct job *job;
+	int r;
+
+	if (flags & ~(unsigned)RENAME_NOREPLACE) {
+		reply_error(req, parent, -EINVAL);
+		return;
+	}
+	job = name_job(req, &rename_job, parent, name);
+	if (!job)
+		return;
+	job->new_dir = new_parent;
+	job->flags = flags;
+	r = job_set_name(job->new_name, new_name);
+	if (r == 0) {
+		writer_submit(fs_of(req)->writer, job);
+		return;
+	}
+	reply_error(req, new_parent, r);
+	job_free(job);
+}

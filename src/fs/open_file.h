@@ -1,0 +1,158 @@
+/*
+ * Fields that are open for writing, and fields that were created and not stored yet.
+ *
+ * Each writing handle has a private copy of the value, as written; what is stored is what a close or an fsync
+ * finds in it.  A created field is only here until then ("pending"): found by name, not listed, gone with its
+ * handles, so that a crash between create and close leaves no empty credential behind.
+ *
+ * The loop and the writer thread both come here; every function takes the mutex, and what they return is a
+ * copy.
+ */
+#ifndef KEYFS_FS_OPEN_FILE_H
+#define KEYFS_FS_OPEN_FILE_H
+
+#include "secret.h"
+#include "vault.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum open_state {
+	OPEN_PENDING, /* created, not stored */
+	OPEN_LIVE,    /* stored; entry.birth says which life of the name it is */
+	OPEN_GONE,    /* removed while open: nothing of it is stored any more */
+};
+
+struct open_file {
+	struct open_file *next;
+	struct vault_entry entry; /* as it is, or of a pending one, as it will be made */
+	enum open_state state;
+	unsigned n_handles;
+	int64_t mtime_ns; /* asked for by touch or cp -p since the last write: to be kept by the commit; 0
+			     none */
+};
+
+/* Who has written through a handle since it was last stored: lock owners and threads, as requests name them.
+ */
+#define HANDLE_WRITERS_MAX 16
+
+struct write_handle {
+	struct write_handle *next;
+	uint64_t fh;
+	struct open_file *file;
+	struct secret *copy;
+	bool is_changed;      /* the copy differs from what was stored, or was never stored */
+	bool is_owner_killed; /* the last process to close it was killed */
+	int error;	      /* of the first write or commit that failed: nothing is stored any more */
+	unsigned n_writers;
+	bool has_more_writers; /* than fit: any flush counts as a writer's */
+	struct {
+		uint64_t owner;
+		int thread;
+	} writers[HANDLE_WRITERS_MAX];
+};
+
+struct open_files {
+	pthread_mutex_t mutex;
+	struct arena *arena;
+	struct open_file *files;
+	struct write_handle *handles;
+	uint32_t worker; /* marks the handles of this process */
+	uint32_t next_number;
+	unsigned n_handles;
+};
+
+void open_files_init(struct open_files *files, struct arena *arena, uint32_t worker);
+void open_files_destroy(struct open_files *files);
+
+/* --- opening --- */
+
+/*
+ * A handle on a field as it is in the store, with value (taken over) as its private copy.  is_changed: the
+ * copy is not what is stored (O_TRUNC).  -ENOMEM.
+ */
+int open_file_add(struct open_files *files, const struct vault_entry *entry, enum open_state state,
+		  struct secret *value, bool is_changed, uint64_t *ret_fh);
+/* One more handle on a pending field, with an empty copy. -ENOENT: none of that node id is pending. */
+int open_file_join_pending(struct open_files *files, uint64_t ino, bool is_changed, uint64_t *ret_fh);
+
+/* --- finding --- */
+
+bool open_file_is_writing(struct open_files *files, uint64_t ino);
+/* -ENOENT */
+int open_file_pending(struct open_files *files, uint64_t ino, struct vault_entry *ret);
+int open_file_pending_by_name(struct open_files *files, uint64_t key, struct bytes name,
+			      struct vault_entry *ret);
+bool open_file_has_pending_in(struct open_files *files, uint64_t key);
+/* The bytes that some handle on it has now. -ENOENT, -ENOMEM. */
+int open_file_copy(struct open_files *files, uint64_t ino, struct secret **ret);
+unsigned open_file_count(struct open_files *files);
+
+/* --- through a handle; -EIO: it is not one of ours (a predecessor's, whose private copy died with it) --- */
+
+/* The entry and the size of the private copy. */
+int handle_entry(struct open_files *files, uint64_t fh, struct vault_entry *ret, size_t *ret_size);
+/* Up to size bytes of the private copy from offset on: copied to buffer. Returns how many. */
+int handle_read(struct open_files *files, uint64_t fh, void *buffer, size_t size, uint64_t offset);
+
+struct handle_write {
+	struct bytes data;
+	uint64_t offset;
+	bool is_append; /* offset is ignored */
+	uint64_t owner;
+	int thread;
+};
+
+/* -EINVAL, -EFBIG: the type refuses it already; the handle stores nothing any more. */
+int handle_write(struct open_files *files, uint64_t fh, const struct handle_write *write);
+int handle_truncate(struct open_files *files, uint64_t fh, size_t size, int thread);
+
+/* What has to be stored. */
+struct commit {
+	uint64_t fh;
+	struct vault_entry entry;
+	enum open_state state;
+	int64_t mtime_ns;
+	struct secret *value; /* owned */
+};
+
+enum flush_sort {
+	FLUSH_BY_CLOSE,	 /* stores what the closer has written */
+	FLUSH_BY_FSYNC,	 /* stores what there is */
+	FLUSH_BY_RELEASE /* the last one: stores what is left, unless its owner was killed */
+};
+
+struct flusher {
+	enum flush_sort sort;
+	uint64_t owner;
+	int thread;
+	bool is_killed;
+};
+
+/*
+ * 1 and a commit to run, 0 when nothing has to be stored, or an error: the handle's own (repeated), or what
+ * rule_value says.  The handle counts as stored until handle_committed says otherwise.
+ */
+int handle_flush(struct open_files *files, uint64_t fh, const struct flusher *flusher, struct commit *ret);
+
+/* After the transaction: entry is what was stored, when result is 0. */
+void handle_committed(struct open_files *files, const struct commit *commit, int result,
+		      const struct vault_entry *entry);
+
+/* Forgets the handle, and a pending file with the last one. */
+void handle_close(struct open_files *files, uint64_t fh);
+
+/* --- what happens to names meanwhile --- */
+
+/* The field was removed. */
+void open_file_removed(struct open_files *files, uint64_t ino);
+/* The field was renamed: handles on it write to the field of its new name. entry is that. */
+void open_file_renamed(struct open_files *files, uint64_t from, const struct vault_entry *entry);
+/* Attributes of a pending field. -ENOENT: it is not (or no longer) pending. */
+int open_file_set_pending(struct open_files *files, uint64_t ino, const struct vault_attributes *set,
+			  struct vault_entry *ret);
+/* An mtime that was asked for while handles are open outlives their commit. */
+void open_file_set_mtime(struct open_files *files, uint64_t ino, int64_t mtime_ns);
+
+#endif

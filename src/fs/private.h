@@ -1,0 +1,126 @@
+/* What the parts of the file system share. */
+#ifndef KEYFS_FS_PRIVATE_H
+#define KEYFS_FS_PRIVATE_H
+
+#define FUSE_USE_VERSION 314
+
+#include "barrier.h"
+#include "fs.h"
+#include "job.h"
+#include "node_id.h"
+#include "open_file.h"
+#include "snapshot.h"
+#include "vault.h"
+#include "writer.h"
+
+#include <fuse_lowlevel.h>
+#include <stdatomic.h>
+
+/* How long the kernel may use a name or attributes without asking, in seconds. */
+#define CACHE_TIMEOUT 1.0
+
+/* The largest WRITE: receive buffers are this and a page. */
+#define WRITE_MAX     131072
+
+struct fs {
+	struct arena *arena;
+	int fuse_fd;
+	struct fuse_session *session;
+	struct secret *receive;	    /* the request being answered; wiped after each */
+	struct vault *reader;	    /* the loop's session */
+	struct snapshots snapshots; /* the loop's */
+	struct open_files open_files;
+	struct barrier barrier;
+	struct writer *writer;	     /* NULL: read-only */
+	struct writer_state initial; /* what a read-only mount counts */
+	atomic_uint_least64_t n_requests;
+	atomic_uint_least64_t n_open_read;
+};
+
+/* The file system that a request came to. */
+static inline struct fs *fs_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+static inline struct vault_caller caller_of(fuse_req_t req)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	return (struct vault_caller){ctx->uid, ctx->gid};
+}
+
+/* Answers with 0 or an error of ours: what is not for users to see becomes EIO, and is logged. */
+void reply_error(fuse_req_t req, uint64_t ino, int code);
+
+/* --- attr.c --- */
+
+void attr_of_entry(const struct vault_entry *entry, struct stat *ret);
+/* The field of key that reads as its name. */
+void attr_of_key_name(const struct vault_entry *key, struct stat *ret);
+/* Fills what LOOKUP, MKDIR and CREATE answer with; a timeout of 0 while somebody has it open for writing. */
+void entry_param(struct fs *fs, const struct vault_entry *entry, struct fuse_entry_param *ret);
+double attr_timeout_of(struct fs *fs, uint64_t ino);
+/* Attributes of any node id that was ever handed out. -ENOENT, -ESTALE. */
+int attr_of_node(struct fs *fs, uint64_t ino, struct stat *ret);
+
+/* --- the operations, by file --- */
+
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n_lookups);
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+	       const char *new_name, unsigned flags);
+
+void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi);
+void op_access(fuse_req_t req, fuse_ino_t ino, int mask);
+void op_statfs(fuse_req_t req, fuse_ino_t ino);
+
+void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
+void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
+void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
+void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi);
+void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi, struct fuse_pollhandle *handle);
+
+void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
+	      struct fuse_file_info *fi);
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+/* What closing a writing handle for the last time does; answers the RELEASE. */
+void release_writer(fuse_req_t req, struct fuse_file_info *fi);
+
+void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags);
+void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
+void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+
+void op_readlink(fuse_req_t req, fuse_ino_t ino);
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device);
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name);
+void op_bmap(fuse_req_t req, fuse_ino_t ino, size_t block_size, uint64_t index);
+void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned command, void *arg, struct fuse_file_info *fi,
+	      unsigned flags, const void *in, size_t in_size, size_t out_size);
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+		  struct fuse_file_info *fi);
+void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in, struct fuse_file_info *fi_in,
+			fuse_ino_t ino_out, off_t offset_out, struct fuse_file_info *fi_out, size_t length,
+			int flags);
+
+/* A reading handle is closed. */
+void forget_reader(struct fs *fs, uint64_t ino, uint64_t fh);
+
+extern const struct fuse_lowlevel_ops fs_ops;
+
+#endif

@@ -1,0 +1,203 @@
+/* Snapshots of values for readers. */
+#include "snapshot.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+void snapshots_init(struct snapshots *snapshots, size_t budget)
+{
+	*snapshots = (struct snapshots){.budget = budget};
+}
+
+static struct snapshot **bucket_of(struct snapshots *snapshots, uint64_t ino)
+{
+	return &snapshots->buckets[ino % SNAPSHOT_BUCKETS];
+}
+
+static struct snapshot *find(const struct snapshots *snapshots, uint64_t ino, uint64_t version)
+{
+	struct snapshot *at = snapshots->buckets[ino % SNAPSHOT_BUCKETS];
+
+	while (at && (at->ino != ino || at->version != version))
+		at = at->next;
+	return at;
+}
+
+/* Drops the plaintext; the sealed record stays. */
+static void drop_plaintext(struct snapshots *snapshots, struct snapshot *snapshot)
+{
+	if (!snapshot->value)
+		return;
+	for (struct snapshot **at = &snapshots->open; *at; at = &(*at)->next_open) {
+		if (*at == snapshot) {
+			*at = snapshot->next_open;
+			break;
+		}
+	}
+	snapshots->plaintext -= snapshot->value->cap;
+	secret_free(TAKE(snapshot->value));
+}
+
+/* Makes room: the oldest go first, and the youngest, which is about to be read, stays. */
+static void keep_to_budget(struct snapshots *snapshots)
+{
+	while (snapshots->plaintext > snapshots->budget && snapshots->open && snapshots->open->next_open) {
+		struct snapshot *oldest = snapshots->open;
+
+		while (oldest->next_open)
+			oldest = oldest->next_open;
+		drop_plaintext(snapshots, oldest);
+	}
+}
+
+static void drop_all(struct snapshots *snapshots)
+{
+	while (snapshots->open)
+		drop_plaintext(snapshots, snapshots->open);
+}
+
+int snapshot_value(struct snapshots *snapshots, struct vault *vault, struct snapshot *snapshot,
+		   const struct secret **ret)
+{
+	if (!snapshot->value) {
+		int r = vault_snapshot_open(vault, snapshot->sealed, &snapshot->value);
+
+		if (r == -ENOMEM) {
+			drop_all(snapshots);
+			r = vault_snapshot_open(vault, snapshot->sealed, &snapshot->value);
+		}
+		if (r < 0)
+			return r;
+		snapshots->plaintext += snapshot->value->cap;
+		snapshot->next_open = snapshots->open;
+		snapshots->open = snapshot;
+		keep_to_budget(snapshots);
+	}
+	*ret = snapshot->value;
+	return 0;
+}
+
+static void destroy(struct snapshots *snapshots, struct snapshot *snapshot)
+{
+	drop_plaintext(snapshots, snapshot);
+	vault_snapshot_free(snapshot->sealed);
+	free(snapshot);
+}
+
+static int make(struct snapshots *snapshots, const struct vault_entry *entry, struct vault_snapshot *sealed,
+		struct snapshot **ret)
+{
+	struct snapshot *snapshot = calloc(1, sizeof(*snapshot));
+
+	if (!snapshot) {
+		vault_snapshot_free(sealed);
+		return -ENOMEM;
+	}
+	snapshot->ino = entry->id;
+	snapshot->version = entry->value_version;
+	snapshot->size = entry->size;
+	snapshot->sealed = sealed;
+	snapshot->next = *bucket_of(snapshots, entry->id);
+	*bucket_of(snapshots, entry->id) = snapshot;
+	*ret = snapshot;
+	return 0;
+}
+
+static void forget(struct snapshots *snapshots, struct snapshot *snapshot)
+{
+	for (struct snapshot **at = bucket_of(snapshots, snapshot->ino); *at; at = &(*at)->next) {
+		if (*at == snapshot) {
+			*at = snapshot->next;
+			break;
+		}
+	}
+	destroy(snapshots, snapshot);
+}
+
+/* The snapshot of what is in the store now, with or without handles. */
+static int current(struct snapshots *snapshots, struct vault *vault, uint64_t ino,
+		   struct vault_entry *ret_entry, struct snapshot **ret)
+{
+	struct vault_snapshot *sealed;
+	struct snapshot *known;
+	int r = vault_snapshot_take(vault, ino, ret_entry, &sealed);
+
+	if (r < 0)
+		return r;
+	known = find(snapshots, ino, ret_entry->value_version);
+	if (!known)
+		return make(snapshots, ret_entry, sealed, ret);
+	vault_snapshot_free(sealed);
+	*ret = known;
+	return 0;
+}
+
+int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t ino,
+		     struct vault_entry *ret_entry, struct snapshot **ret)
+{
+	const struct secret *value;
+	struct snapshot *snapshot;
+	int r = current(snapshots, vault, ino, ret_entry, &snapshot);
+
+	if (r < 0)
+		return r;
+	r = snapshot_value(snapshots, vault, snapshot, &value);
+	if (r < 0) {
+		if (snapshot->n_handles == 0)
+			forget(snapshots, snapshot);
+		return r;
+	}
+	snapshot->n_handles++;
+	*ret = snapshot;
+	return 0;
+}
+
+int snapshot_find(struct snapshots *snapshots, struct vault *vault, uint64_t ino, uint64_t version,
+		  struct snapshot **ret)
+{
+	struct vault_entry entry;
+	struct snapshot *snapshot = find(snapshots, ino, version);
+	int r;
+
+	if (snapshot) {
+		*ret = snapshot;
+		return 0;
+	}
+	r = snapshot_acquire(snapshots, vault, ino, &entry, &snapshot);
+	if (r < 0)
+		return r == -ENOENT ? -ESTALE : r;
+	if (snapshot->version != version) {
+		snapshot_release(snapshots, ino, snapshot->version);
+		return -ESTALE;
+	}
+	*ret = snapshot;
+	return 0;
+}
+
+int snapshot_any_size(const struct snapshots *snapshots, uint64_t ino, size_t *ret_size)
+{
+	const struct snapshot *at = snapshots->buckets[ino % SNAPSHOT_BUCKETS];
+
+	while (at && at->ino != ino)
+		at = at->next;
+	if (!at)
+		return -ENOENT;
+	*ret_size = at->size;
+	return 0;
+}
+
+void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t version)
+{
+	struct snapshot *snapshot = find(snapshots, ino, version);
+
+	/* A predecessor's handle that was never read from here has none. */
+	if (snapshot && --snapshot->n_handles == 0)
+		forget(snapshots, snapshot);
+}
+
+void snapshots_destroy(struct snapshots *snapshots)
+{
+	for (size_t i = 0; i < SNAPSHOT_BUCKETS; i++)
+		while (snapshots->buckets[i])
+			forget(snapshots, snapshots->buckets[i]);
+}

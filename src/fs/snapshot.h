@@ -1,0 +1,60 @@
+/*
+ * Snapshots: a reader sees a value as of its open, whole, even if it is replaced while it reads.
+ *
+ * One snapshot for all handles that show the same version of a field, found by (node id, version), which is
+ * what a read request carries.  It keeps the sealed record; the plaintext is a cache that may be dropped at
+ * any time (the arena is small), and is dropped with the last handle.  The loop's alone: no lock.
+ */
+#ifndef KEYFS_FS_SNAPSHOT_H
+#define KEYFS_FS_SNAPSHOT_H
+
+#include "secret.h"
+#include "vault.h"
+
+#include <stdint.h>
+
+#define SNAPSHOT_BUCKETS 1024
+
+struct snapshot {
+	struct snapshot *next;	    /* in its bucket */
+	struct snapshot *next_open; /* among those whose plaintext is in the arena, youngest first */
+	uint64_t ino;
+	uint64_t version;
+	size_t size; /* as presented */
+	unsigned n_handles;
+	struct vault_snapshot *sealed;
+	struct secret *value; /* as written; NULL when it was dropped */
+};
+
+struct snapshots {
+	struct snapshot *buckets[SNAPSHOT_BUCKETS];
+	struct snapshot *open;
+	size_t plaintext; /* bytes of the arena that the open ones take */
+	size_t budget;
+};
+
+void snapshots_init(struct snapshots *snapshots, size_t budget);
+void snapshots_destroy(struct snapshots *snapshots);
+
+/*
+ * One more handle on the current version of field ino; opens it, so that damage shows at once. -ENOENT when
+ * ino is no live field, and what vault_snapshot_open says.
+ */
+int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t ino,
+		     struct vault_entry *ret_entry, struct snapshot **ret);
+
+/* What a handle on (ino, version) shows; made again from the store when a predecessor had it. -ESTALE: gone.
+ */
+int snapshot_find(struct snapshots *snapshots, struct vault *vault, uint64_t ino, uint64_t version,
+		  struct snapshot **ret);
+
+/* Size of any version of it that is still open; -ENOENT. */
+int snapshot_any_size(const struct snapshots *snapshots, uint64_t ino, size_t *ret_size);
+
+/* The value as written, in the arena; valid until the next call. */
+int snapshot_value(struct snapshots *snapshots, struct vault *vault, struct snapshot *snapshot,
+		   const struct secret **ret);
+
+void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t version);
+
+#endif

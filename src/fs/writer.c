@@ -1,0 +1,269 @@
+/* The writer thread and its queue. */
+#include "writer.h"
+#include "log.h"
+#include "private.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define BATCH_MAX      256
+#define TIDY_AFTER_S   2 /* of the first removal that was not tidied away */
+#define TIDY_RETRY_S   1
+#define IDLE_FOREVER_S 3600
+
+struct writer {
+	struct fs *fs;
+	struct vault *vault;
+	pthread_t thread;
+	pthread_mutex_t mutex;
+	pthread_cond_t filled;
+	struct job *first;
+	struct job **last;
+	bool is_stopping;
+	struct writer_state state; /* under mutex */
+	uint64_t generation;	   /* of the last commit. The thread's own */
+	time_t tidy_at;		   /* monotonic; 0: nothing to tidy. The thread's own */
+};
+
+static time_t monotonic_s(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
+/* --- a batch --- */
+
+/* One job inside the transaction. True when the transaction is still there. */
+static bool run_marked(struct writer *writer, struct job *job)
+{
+	int r = vault_mark(writer->vault);
+
+	if (r == 0) {
+		r = job->result = job->sort->run(writer->fs, writer->vault, job);
+		if (r == 0)
+			r = vault_keep(writer->vault);
+		else if (r != -ENOSPC && r != -EIO)
+			r = vault_undo(writer->vault);
+	}
+	if (r < 0)
+		job->result = r;
+	return r == 0;
+}
+
+/* 0, or the error that undid all of the batch. */
+static int run_batch(struct writer *writer, struct job *batch)
+{
+	int r = vault_begin(writer->vault);
+
+	if (r < 0)
+		return r;
+	for (struct job *job = batch; job; job = job->next) {
+		if (!run_marked(writer, job)) {
+			vault_rollback(writer->vault);
+			return job->result;
+		}
+	}
+	return vault_commit(writer->vault);
+}
+
+static void note_commit(struct writer *writer, unsigned n_changes)
+{
+	struct vault_counts counts;
+	int r = vault_count(writer->vault, &counts);
+
+	if (r < 0) {
+		log_line(LOG_LEVEL_ERROR, "cannot count", r);
+		return;
+	}
+	(void)pthread_mutex_lock(&writer->mutex);
+	writer->state.n_services = counts.n_services;
+	writer->state.n_keys = counts.n_keys;
+	writer->state.n_fields = counts.n_fields;
+	writer->state.n_rows = counts.n_rows;
+	writer->state.used_bytes = counts.used_bytes;
+	writer->state.free_bytes = counts.free_bytes;
+	if (counts.generation != writer->generation)
+		writer->state.n_commits++;
+	writer->generation = counts.generation;
+	writer->state.n_changes += n_changes;
+	(void)pthread_mutex_unlock(&writer->mutex);
+}
+
+static void run_and_settle(struct writer *writer, struct job *batch);
+
+/* The whole batch was undone: each job gets a transaction of its own, and its own answer. */
+static void run_one_by_one(struct writer *writer, struct job *batch)
+{
+	while (batch) {
+		struct job *job = batch;
+
+		batch = job->next;
+		job->next = NULL;
+		run_and_settle(writer, job);
+	}
+}
+
+static void settle_all(struct writer *writer, struct job *batch)
+{
+	while (batch) {
+		struct job *job = batch;
+
+		batch = job->next;
+		if (job->result == 0 && job->sort->removes && writer->tidy_at == 0)
+			writer->tidy_at = monotonic_s() + TIDY_AFTER_S;
+		job->sort->settle(writer->fs, job);
+		job_free(job);
+	}
+}
+
+static void run_and_settle(struct writer *writer, struct job *batch)
+{
+	unsigned n_changes = 0;
+	int r = run_batch(writer, batch);
+
+	if (r < 0 && batch->next) {
+		run_one_by_one(writer, batch);
+		return;
+	}
+	if (r < 0)
+		batch->result = r;
+	for (struct job *job = batch; job; job = job->next)
+		n_changes += job->result == 0;
+	note_commit(writer, n_changes);
+	settle_all(writer, batch);
+}
+
+/* --- the thread --- */
+
+/* Up to BATCH_MAX jobs; NULL when it is time to tidy, or to end (is_stopping and nothing left). */
+static struct job *take_batch(struct writer *writer)
+{
+	struct job *batch;
+	struct job *end;
+
+	(void)pthread_mutex_lock(&writer->mutex);
+	while (!writer->first && !writer->is_stopping) {
+		struct timespec until = {.tv_sec = writer->tidy_at != 0 ? writer->tidy_at
+									: monotonic_s() + IDLE_FOREVER_S};
+
+		if (pthread_cond_timedwait(&writer->filled, &writer->mutex, &until) == ETIMEDOUT &&
+		    writer->tidy_at != 0)
+			break;
+	}
+	batch = end = writer->first;
+	for (unsigned n = 1; end && end->next && n < BATCH_MAX; n++)
+		end = end->next;
+	writer->first = end ? end->next : NULL;
+	if (!writer->first)
+		writer->last = &writer->first;
+	if (end)
+		end->next = NULL;
+	(void)pthread_mutex_unlock(&writer->mutex);
+	return batch;
+}
+
+static void tidy(struct writer *writer)
+{
+	int r = vault_tidy(writer->vault);
+
+	if (r < 0 && r != -EBUSY)
+		log_line(LOG_LEVEL_ERROR, "cannot clear what deleted records left behind", r);
+	writer->tidy_at = r < 0 ? monotonic_s() + TIDY_RETRY_S : 0;
+}
+
+static bool has_ended(struct writer *writer)
+{
+	bool ended;
+
+	(void)pthread_mutex_lock(&writer->mutex);
+	ended = writer->is_stopping && !writer->first;
+	(void)pthread_mutex_unlock(&writer->mutex);
+	return ended;
+}
+
+static void *writer_main(void *argument)
+{
+	struct writer *writer = argument;
+
+	while (!has_ended(writer)) {
+		struct job *batch = take_batch(writer);
+
+		if (batch)
+			run_and_settle(writer, batch);
+		if (writer->tidy_at != 0 && monotonic_s() >= writer->tidy_at)
+			tidy(writer);
+	}
+	return NULL;
+}
+
+static int init_condition(pthread_cond_t *condition)
+{
+	pthread_condattr_t attributes;
+
+	if (pthread_condattr_init(&attributes) != 0 ||
+	    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) != 0 ||
+	    pthread_cond_init(condition, &attributes) != 0)
+		return -ENOMEM;
+	(void)pthread_condattr_destroy(&attributes);
+	return 0;
+}
+
+int writer_start(struct fs *fs, struct vault *vault, struct writer **ret)
+{
+	CLEANUP(cleanup_free) struct writer *writer = calloc(1, sizeof(*writer));
+	int r;
+
+	if (!writer)
+		return -ENOMEM;
+	writer->fs = fs;
+	writer->vault = vault;
+	writer->last = &writer->first;
+	r = init_condition(&writer->filled);
+	if (r < 0)
+		return r;
+	(void)pthread_mutex_init(&writer->mutex, NULL);
+	note_commit(writer, 0);
+	writer->state.n_commits = 0;
+	r = pthread_create(&writer->thread, NULL, writer_main, writer);
+	if (r != 0)
+		return -r;
+	*ret = TAKE(writer);
+	return 0;
+}
+
+void writer_submit(struct writer *writer, struct job *job)
+{
+	(void)pthread_mutex_lock(&writer->mutex);
+	job->next = NULL;
+	*writer->last = job;
+	writer->last = &job->next;
+	(void)pthread_cond_signal(&writer->filled);
+	(void)pthread_mutex_unlock(&writer->mutex);
+}
+
+void writer_stop(struct writer *writer)
+{
+	if (!writer)
+		return;
+	(void)pthread_mutex_lock(&writer->mutex);
+	writer->is_stopping = true;
+	(void)pthread_cond_signal(&writer->filled);
+	(void)pthread_mutex_unlock(&writer->mutex);
+	(void)pthread_join(writer->thread, NULL);
+	(void)vault_tidy(writer->vault); /* the last session to close does it again */
+	vault_close(writer->vault);
+	(void)pthread_mutex_destroy(&writer->mutex);
+	(void)pthread_cond_destroy(&writer->filled);
+	free(writer);
+}
+
+void writer_state(struct writer *writer, struct writer_state *ret)
+{
+	(void)pthread_mutex_lock(&writer->mutex);
+	*ret = writer->state;
+	(void)pthread_mutex_unlock(&writer->mutex);
+}

@@ -1,0 +1,39 @@
+/*
+ * The writer thread: takes what has gathered, runs it in one transaction with a mark each, commits once, then
+ * settles all (group commit).  A full disk ends the whole transaction, so the batch is then run one by one:
+ * what fits is stored, and only what does not is refused.
+ */
+#ifndef KEYFS_FS_WRITER_H
+#define KEYFS_FS_WRITER_H
+
+#include "fs.h"
+#include "job.h"
+
+#include <stdint.h>
+
+struct writer;
+
+/* Takes vault over when it returns 0. -ENOMEM, -EAGAIN. */
+int writer_start(struct fs *fs, struct vault *vault, struct writer **ret);
+
+/* Takes job over; it is settled sometime. */
+void writer_submit(struct writer *writer, struct job *job);
+
+/* Settles what it has, tidies the store, ends the thread and closes the session. NULL is fine. */
+void writer_stop(struct writer *writer);
+
+/* What it last committed: n_services, n_keys, n_fields, n_commits, n_changes, and bytes. Any thread. */
+struct writer_state {
+	uint64_t n_services;
+	uint64_t n_keys;
+	uint64_t n_fields;
+	uint64_t n_rows;
+	uint64_t used_bytes;
+	uint64_t free_bytes;
+	uint64_t n_commits;
+	uint64_t n_changes;
+};
+
+void writer_state(struct writer *writer, struct writer_state *ret);
+
+#endif
