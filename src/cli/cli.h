@@ -31,6 +31,12 @@ enum exit_code exit_code_of(int code);
  */
 int complain(const char *subject, int code, const struct failure *failure);
 
+/*
+ * Says why supervise_claim refused store: when it is in use, also where it is mounted, with hint.  Returns
+ * the exit code.
+ */
+int complain_of_claim(const char *store, int code, const struct failure *failure, const char *hint);
+
 /* Prints a path, with a question mark for each byte that could command a terminal. */
 void print_path(FILE *to, const char *path);
 

@@ -146,14 +146,6 @@ static int check_unlocked(const char *path, const struct unlock *unlock, struct 
 	return check_session(path, vault);
 }
 
-static int complain_of_claim(const char *path, int code, struct failure *failure)
-{
-	if (code == -EBUSY)
-		*failure =
-			(struct failure){"is mounted", "check it by its mount point: 'keyfs status' tells"};
-	return complain(path, code, failure);
-}
-
 static int check_store(const struct arguments *arguments)
 {
 	CLEANUP(cleanup_free) char *path = realpath(arguments->path, NULL);
@@ -167,7 +159,7 @@ static int check_store(const struct arguments *arguments)
 		return complain(arguments->path, -errno, NULL);
 	r = supervise_claim(path, false, &lock, &failure);
 	if (r < 0)
-		return complain_of_claim(path, r, &failure);
+		return complain_of_claim(path, r, &failure, "check it by its mount point");
 	r = seal_start();
 	if (r == 0)
 		r = arena_new(ARENA_SIZE, &arena, &failure);

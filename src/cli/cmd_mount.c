@@ -1,6 +1,5 @@
 /* keyfs mount: asks for what unlocks the store, and becomes the mount's supervisor. */
 #include "cli.h"
-#include "control.h"
 #include "mount_options.h"
 #include "mount_point.h"
 #include "supervise.h"
@@ -72,20 +71,6 @@ static const struct argp argp = {
 
 /* --- before: the store is ours alone, the mount point is fit, and what unlocks is at hand --- */
 
-static int complain_of_claim(const char *store, int code, const struct failure *failure)
-{
-	struct control_status status;
-
-	if (code != -EBUSY || control_find_store(store, &status) < 0)
-		return complain(store, code, failure);
-	(void)fputs("keyfs: ", stderr);
-	print_path(stderr, store);
-	(void)fputs(": is already mounted at ", stderr);
-	print_path(stderr, status.mountpoint);
-	(void)fputc('\n', stderr);
-	return EXIT_FAILED;
-}
-
 /* The secret waits for the worker in a pipe, whose pages belong to the kernel and are never swapped. */
 static int secret_into_pipe(const struct secret *secret, int *ret_fd)
 {
@@ -127,7 +112,8 @@ static int prepare(const struct arguments *arguments, struct supervise_config *c
 	int r = supervise_claim(config->store, config->read_only, &config->lock, &failure);
 
 	if (r < 0)
-		return complain_of_claim(config->store, r, &failure);
+		return complain_of_claim(config->store, r, &failure,
+					 "a store has one mount; bind mounts show it elsewhere");
 	r = mount_point_prepare(config->mountpoint, config->store, &failure);
 	if (r < 0)
 		return complain(config->mountpoint, r, &failure);

@@ -127,6 +127,7 @@ static int start(struct serve *serve, struct failure *reterr)
 static void confine(void)
 {
 	process_harden();
+	(void)prctl(PR_SET_NAME, "keyfs-serve"); /* it was started as /proc/self/exe */
 	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	(void)signal(SIGXFSZ, SIG_IGN); /* a write past the limit is an error like a full disk */
 	(void)signal(SIGPIPE, SIG_IGN);

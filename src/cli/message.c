@@ -1,5 +1,6 @@
 /* Messages and exit codes. */
 #include "cli.h"
+#include "control.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -36,4 +37,18 @@ int complain(const char *subject, int code, const struct failure *failure)
 	if (failure && failure->hint)
 		(void)fprintf(stderr, "%s\n", failure->hint);
 	return exit_code_of(code);
+}
+
+int complain_of_claim(const char *store, int code, const struct failure *failure, const char *hint)
+{
+	struct control_status status;
+
+	if (code != -EBUSY || control_find_store(store, &status) < 0)
+		return complain(store, code, failure);
+	(void)fputs("keyfs: ", stderr);
+	print_path(stderr, store);
+	(void)fputs(": is already mounted at ", stderr);
+	print_path(stderr, status.mountpoint);
+	(void)fprintf(stderr, "\n%s\n", hint);
+	return EXIT_FAILED;
 }

@@ -89,7 +89,7 @@ int attr_of_node(struct fs *fs, uint64_t ino, struct stat *ret)
 	if (node_space(ino) == SPACE_KEY_NAME) {
 		if (r == 0)
 			attr_of_key_name(&entry, ret);
-		return r;
+		return r == -ENOENT ? -ESTALE : r;
 	}
 	if (r == 0)
 		r = follow(fs->reader, &entry);
@@ -99,8 +99,9 @@ int attr_of_node(struct fs *fs, uint64_t ino, struct stat *ret)
 
 		r = pending == 0 ? 0 : r;
 	}
+	/* Nobody's any more. ESTALE makes the kernel look the name up again, where ENOENT would end the open(2). */
 	if (r < 0)
-		return r;
+		return r == -ENOENT ? -ESTALE : r;
 	if (entry.class == VAULT_TOMBSTONE)
 		attr_of_removed(fs, &entry, ret);
 	else

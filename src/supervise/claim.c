@@ -46,7 +46,8 @@ int supervise_claim(const char *store, bool read_only, int *ret_lock, struct fai
 	if (st.st_mode & 0077)
 		return fail(reterr, -EACCES, "is open to other users", "'chmod 600' it");
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK ? fail(reterr, -EBUSY, "is already mounted", NULL)
+		return errno == EWOULDBLOCK ? fail(reterr, -EBUSY, "is in use by another keyfs",
+						   "it is mounted, or being checked")
 					    : fail(reterr, -errno, "cannot be locked", NULL);
 	*ret_lock = take_fd(&fd);
 	return 0;

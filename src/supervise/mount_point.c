@@ -2,18 +2,23 @@
 #include "mount_point.h"
 
 #include "cleanup.h"
+#include "control.h"
 #include "mount.h"
 #include "mount_table.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #define STACKED_MAX 16 /* dead mounts on top of each other */
+#define DYING_MS    1000
+#define DYING_LOOKS 50
 
 /* Whether the path cannot be followed because of what is mounted at its end. */
 static bool is_blocked(int error)
@@ -70,17 +75,39 @@ int mount_point_detach(const char *mountpoint)
 	return umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
 }
 
+/* The kernel remembers attributes of a dead mount for a second: only a fresh look tells. */
+static bool is_dead(const char *mountpoint)
+{
+	struct statx stx;
+
+	return statx(AT_FDCWD, mountpoint, AT_STATX_FORCE_SYNC, STATX_TYPE, &stx) < 0 &&
+	       (errno == ENOTCONN || errno == ECONNABORTED);
+}
+
+/* A worker outlives its killed supervisor by a moment, in which their mount still answers. */
+static bool will_be_dead(const char *mountpoint)
+{
+	const struct timespec moment = {.tv_nsec = DYING_MS * 1000000L / DYING_LOOKS};
+	dev_t device;
+
+	for (unsigned i = 0; i < DYING_LOOKS && mount_point_find(mountpoint, &device) == 0; i++) {
+		if (is_dead(mountpoint))
+			return true;
+		(void)nanosleep(&moment, NULL);
+	}
+	return false;
+}
+
 static int clear_dead(const char *mountpoint, struct failure *reterr)
 {
-	struct stat st;
+	struct control_status live; /* that may hang: it must not be looked at */
 
-	for (unsigned i = 0; i < STACKED_MAX && stat(mountpoint, &st) < 0 && errno == ENOTCONN; i++) {
-		int r = mount_point_detach(mountpoint);
-
-		if (r < 0)
+	if (control_find(mountpoint, &live) == 0)
+		return 0;
+	for (unsigned i = 0; i < STACKED_MAX && will_be_dead(mountpoint); i++)
+		if (mount_point_detach(mountpoint) < 0)
 			return fail(reterr, -EBUSY, "a dead mount is there, and cannot be removed",
 				    "try 'umount -l' as root");
-	}
 	return 0;
 }
 

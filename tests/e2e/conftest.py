@@ -151,6 +151,7 @@ class Keyfs:
     def start(self, *options, unlock=None, prefix=(), **popen):
         """Starts a mount in the foreground and does not wait for it."""
         unlock = ("--key-file", self.key) if unlock is None else unlock
+        self.is_traced = bool(prefix)
         command = [*prefix, KEYFS, "mount", self.store, self.mnt, "-f", *unlock, *options]
         with open(self.output, "ab") as output:
             self.process = subprocess.Popen(
@@ -218,7 +219,7 @@ class Keyfs:
         """Undoes what is left; complains if that was not possible in the clean way."""
         try:
             if self.is_mounted() and (self.process is None or self.process.poll() is None):
-                if self.process:
+                if self.process and not self.is_traced:
                     self.process.terminate()
                     assert self.process.wait(DEADLINE) == 0, self.output.read_text()
                 else:

@@ -163,7 +163,6 @@ def bound_file(fields):
         "echo new > secret_id",
         "rm secret_id; echo new > secret_id",
         "echo new > secret_key; mv secret_key secret_id",
-        "mv secret_id secret_key; echo new > secret_id",
         "printf new > ../../../../v; cp ../../../../v secret_id",
         "printf new > ../../../../v; install -m 600 ../../../../v secret_id",
     ],

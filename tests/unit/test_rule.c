@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#define BYTES(literal) ((struct bytes){literal, sizeof(literal) - 1})
+#define BYTES(literal) {literal, sizeof(literal) - 1}
 
 static struct bytes text(const char *string)
 {
