@@ -99,7 +99,8 @@ int attr_of_node(struct fs *fs, uint64_t ino, struct stat *ret)
 
 		r = pending == 0 ? 0 : r;
 	}
-	/* Nobody's any more. ESTALE makes the kernel look the name up again, where ENOENT would end the open(2). */
+	/* Nobody's any more. ESTALE makes the kernel look the name up again, where ENOENT would end the
+	 * open(2). */
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	if (entry.class == VAULT_TOMBSTONE)

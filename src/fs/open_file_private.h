@@ -1,0 +1,24 @@
+/* What open_file.c and write_handle.c share: the mutex, and the lists under it. */
+#ifndef KEYFS_FS_OPEN_FILE_PRIVATE_H
+#define KEYFS_FS_OPEN_FILE_PRIVATE_H
+
+#include "open_file.h"
+
+/* A copy has at least this much room, and doubles from here, so that writing in small pieces stays linear. */
+#define COPY_MIN 256
+
+static inline void open_files_unlock(struct open_files **files)
+{
+	(void)pthread_mutex_unlock(&(*files)->mutex);
+}
+
+/* Holds the mutex until the end of the scope. */
+#define LOCKED(files)                                                    \
+	CLEANUP(open_files_unlock) struct open_files *locked_ = (files); \
+	(void)pthread_mutex_lock(&locked_->mutex)
+
+/* Under the mutex. NULL when there is none. */
+struct write_handle *open_files_find_handle(struct open_files *files, uint64_t fh);
+void open_files_drop_handle(struct open_files *files, struct write_handle *handle);
+
+#endif
