@@ -156,6 +156,13 @@ struct store_backend {
 	 */
 	int (*tidy)(struct store *store);
 	int (*usage)(struct store *store, struct store_usage *ret);
+	/*
+	 * A little space that a writing session holds back so that removals work on a full disk: spend leaves
+	 * it to the transactions that follow, hold takes it back. -ENOSPC while there is no room for it;
+	 * -EOPNOTSUPP.
+	 */
+	int (*reserve_hold)(struct store *store);
+	void (*reserve_spend)(struct store *store);
 };
 
 extern const struct store_backend *const store_backends[]; /* ends with NULL */

@@ -196,6 +196,10 @@ int vault_undo(struct vault *vault);
  * off. */
 int vault_tidy(struct vault *vault);
 
+/* The space that the store holds back for removals on a full disk: store.h. */
+int vault_reserve_hold(struct vault *vault);
+void vault_reserve_spend(struct vault *vault);
+
 /* Who asks, for the owner of what is made. Access is the kernel's affair (default_permissions). */
 struct vault_caller {
 	uid_t uid;

@@ -23,6 +23,7 @@ struct job_sort {
 	int (*run)(struct fs *fs, struct vault *vault, struct job *job);
 	void (*settle)(struct fs *fs, struct job *job);
 	bool removes; /* leaves something behind that vault_tidy should clear away */
+	bool frees;   /* must work on a full disk */
 };
 
 struct job {

@@ -147,7 +147,8 @@ static void settle_unlink(struct fs *fs, struct job *job)
 	settle_nothing(fs, job);
 }
 
-static const struct job_sort unlink_job = {.run = run_unlink, .settle = settle_unlink, .removes = true};
+static const struct job_sort unlink_job = {
+	.run = run_unlink, .settle = settle_unlink, .removes = true, .frees = true};
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -166,7 +167,8 @@ static int run_rmdir(struct fs *fs, struct vault *vault, struct job *job)
 	return r;
 }
 
-static const struct job_sort rmdir_job = {.run = run_rmdir, .settle = settle_nothing, .removes = true};
+static const struct job_sort rmdir_job = {
+	.run = run_rmdir, .settle = settle_nothing, .removes = true, .frees = true};
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {

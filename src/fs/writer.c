@@ -35,6 +35,17 @@ static time_t monotonic_s(void)
 	return now.tv_sec;
 }
 
+static void tidy(struct writer *writer)
+{
+	int r = vault_tidy(writer->vault);
+
+	if (r < 0 && r != -EBUSY)
+		log_line(LOG_LEVEL_ERROR, "cannot clear what deleted records left behind", r);
+	writer->tidy_at = r < 0 ? monotonic_s() + TIDY_RETRY_S : 0;
+	(void)vault_reserve_hold(
+		writer->vault); /* when there is no room for it now, there may be the next time */
+}
+
 /* --- a batch --- */
 
 /* One job inside the transaction. True when the transaction is still there. */
@@ -120,6 +131,17 @@ static void settle_all(struct writer *writer, struct job *batch)
 	}
 }
 
+/* A removal on a full disk: once more with the space held back, which the emptied log then gives back. */
+static int run_from_reserve(struct writer *writer, struct job *job)
+{
+	int r;
+
+	vault_reserve_spend(writer->vault);
+	r = run_batch(writer, job);
+	tidy(writer);
+	return r;
+}
+
 static void run_and_settle(struct writer *writer, struct job *batch)
 {
 	unsigned n_changes = 0;
@@ -129,6 +151,8 @@ static void run_and_settle(struct writer *writer, struct job *batch)
 		run_one_by_one(writer, batch);
 		return;
 	}
+	if (r == -ENOSPC && batch->sort->frees)
+		r = run_from_reserve(writer, batch);
 	if (r < 0)
 		batch->result = r;
 	for (struct job *job = batch; job; job = job->next)
@@ -164,15 +188,6 @@ static struct job *take_batch(struct writer *writer)
 		end->next = NULL;
 	(void)pthread_mutex_unlock(&writer->mutex);
 	return batch;
-}
-
-static void tidy(struct writer *writer)
-{
-	int r = vault_tidy(writer->vault);
-
-	if (r < 0 && r != -EBUSY)
-		log_line(LOG_LEVEL_ERROR, "cannot clear what deleted records left behind", r);
-	writer->tidy_at = r < 0 ? monotonic_s() + TIDY_RETRY_S : 0;
 }
 
 static bool has_ended(struct writer *writer)
@@ -226,6 +241,7 @@ int writer_start(struct fs *fs, struct vault *vault, struct writer **ret)
 	if (r < 0)
 		return r;
 	(void)pthread_mutex_init(&writer->mutex, NULL);
+	(void)vault_reserve_hold(vault); /* on a disk that is full already there is none */
 	note_commit(writer, 0);
 	writer->state.n_commits = 0;
 	r = pthread_create(&writer->thread, NULL, writer_main, writer);

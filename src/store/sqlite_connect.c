@@ -10,9 +10,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LOG_PAGES_KEPT	 "1000"	   /* a commit that makes the log longer also checkpoints */
-#define LOG_BYTES_MOST	 "8388608" /* what a checkpoint leaves of a log that a large transaction made */
-#define HEAD_SIZE	 72	   /* of SQLite's file header: up to application_id */
+#define TEXT_OF(number)	 TEXT_OF_(number)
+#define TEXT_OF_(number) #number
+#define LOG_PAGES_KEPT                                                                         \
+	TEXT_OF(SQLITE_STORE_LOG_PAGES) /* a commit that makes the log longer also checkpoints \
+					 */
+#define LOG_BYTES_MOST	 "8388608"	/* what a checkpoint leaves of a log that a large transaction made */
+#define HEAD_SIZE	 72		/* of SQLite's file header: up to application_id */
 #define HEAD_APPLICATION 68
 
 static const struct {
@@ -62,9 +66,6 @@ static const struct setting settings[] = {
 
 static const struct setting setting_of_writers = {"PRAGMA journal_mode = WAL", "PRAGMA journal_mode", "wal"};
 static const struct setting setting_of_readers = {"PRAGMA query_only = ON", "PRAGMA query_only", "1"};
-
-#define TEXT_OF(number)	 TEXT_OF_(number)
-#define TEXT_OF_(number) #number
 
 /* The page size comes before the journal mode, which writes the first page. */
 static const char *const make_scripts[] = {

@@ -51,6 +51,7 @@
 #define SQLITE_STORE_APPLICATION 0x4b465331
 #define SQLITE_STORE_VERSION	 1
 #define SQLITE_STORE_PAGE_SIZE	 4096
+#define SQLITE_STORE_LOG_PAGES	 256 /* in the log before it is emptied into the file */
 #define SQLITE_STORE_BUSY_MS	 2000
 
 /* Rows of the table of SQL texts in sqlite_call.c. */
@@ -97,6 +98,7 @@ struct session {
 	enum transaction_state transaction;
 	int gone;    /* why it is TRANSACTION_GONE */
 	bool marked; /* between mark and keep or undo */
+	int reserve; /* space held back; -1: none */
 	int dir;     /* the directory of the store, open for as long as the session */
 	char *path;  /* what SQLite has open: absolute, without symbolic links up to its last component */
 	char *unpublished;     /* the name in dir that publish gives it; NULL: has it */
@@ -261,5 +263,10 @@ int sqlite_schema_text(struct store *store, struct bytes *ret);
 int sqlite_care_verify(struct store *store);
 int sqlite_care_tidy(struct store *store);
 int sqlite_care_usage(struct store *store, struct store_usage *ret);
+
+/* --- sqlite_reserve.c: space for removals on a full disk --- */
+
+int sqlite_reserve_hold(struct store *store);
+void sqlite_reserve_spend(struct store *store);
 
 #endif

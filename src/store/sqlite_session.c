@@ -18,6 +18,7 @@ static void session_free(struct session *session)
 	sqlite_session_disconnect(session);
 	if (session->unpublished && session->path)
 		sqlite_file_remove(session->dir, sqlite_file_name(session->path));
+	cleanup_close(&session->reserve);
 	cleanup_close(&session->dir);
 	free(session->path);
 	free(session->unpublished);
@@ -37,7 +38,7 @@ static int session_new(const char *where, enum store_mode mode, struct session *
 		return fail(reterr, -ENOMEM, "out of memory", NULL);
 	session->store.backend = &store_sqlite;
 	session->mode = mode;
-	session->dir = -1;
+	session->dir = session->reserve = -1;
 	r = sqlite_session_reserve(session, BUFFER_FIRST);
 	if (r == 0)
 		r = sqlite_file_locate(where, &session->dir, &session->path, reterr);
@@ -167,4 +168,6 @@ const struct store_backend store_sqlite = {
 	.verify = sqlite_care_verify,
 	.tidy = sqlite_care_tidy,
 	.usage = sqlite_care_usage,
+	.reserve_hold = sqlite_reserve_hold,
+	.reserve_spend = sqlite_reserve_spend,
 };

@@ -133,6 +133,16 @@ int vault_tidy(struct vault *vault)
 	return backend_of(vault)->tidy(vault->store);
 }
 
+int vault_reserve_hold(struct vault *vault)
+{
+	return backend_of(vault)->reserve_hold(vault->store);
+}
+
+void vault_reserve_spend(struct vault *vault)
+{
+	backend_of(vault)->reserve_spend(vault->store);
+}
+
 int vault_space(struct vault *vault, uint64_t *ret_used, uint64_t *ret_free)
 {
 	struct store_usage usage;
