@@ -140,6 +140,9 @@ void vault_close(struct vault *vault);
 
 int vault_get(struct vault *vault, uint64_t id, struct vault_entry *ret);
 
+/* From an entry that was moved to the one that it became; others stay as they are. -ESTALE: that is gone. */
+int vault_follow(struct vault *vault, struct vault_entry *entry);
+
 /* The entry called name in directory dir. Tombstones and moved entries are not found. */
 int vault_lookup(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret);
 

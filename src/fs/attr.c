@@ -6,7 +6,6 @@
 #include <string.h>
 
 #define BLOCK_SIZE 4096
-#define MOVES_MAX  16 /* renames of a field of a field that an old id is followed through */
 
 static struct timespec timespec_of(int64_t ns)
 {
@@ -59,18 +58,6 @@ void entry_param(struct fs *fs, const struct vault_entry *entry, struct fuse_ent
 	attr_of_entry(entry, &ret->attr);
 }
 
-/* What an old id answers as: the field it became, or the nothing that is left of a removed one. */
-static int follow(struct vault *vault, struct vault_entry *entry)
-{
-	for (unsigned i = 0; entry->class == VAULT_MOVED; i++) {
-		int r = i < MOVES_MAX ? vault_get(vault, entry->moved_to, entry) : -ESTALE;
-
-		if (r < 0)
-			return r == -ENOENT ? -ESTALE : r;
-	}
-	return 0;
-}
-
 static void attr_of_removed(struct fs *fs, const struct vault_entry *entry, struct stat *ret)
 {
 	size_t size;
@@ -92,7 +79,7 @@ int attr_of_node(struct fs *fs, uint64_t ino, struct stat *ret)
 		return r == -ENOENT ? -ESTALE : r;
 	}
 	if (r == 0)
-		r = follow(fs->reader, &entry);
+		r = vault_follow(fs->reader, &entry);
 	/* Not in the store, or a tombstone of that name: it may be pending. */
 	if (r == -ENOENT || (r == 0 && entry.class == VAULT_TOMBSTONE)) {
 		int pending = open_file_pending(&fs->open_files, ino, &entry);

@@ -41,6 +41,21 @@ static int set_instead(struct vault *vault, struct job *job, int64_t mtime_ns)
 			       &job->entry);
 }
 
+/* Opened just before it was renamed: what is written goes to the field of its new name. */
+static int set_renamed(struct vault *vault, struct job *job)
+{
+	const struct commit *commit = &job->commit;
+	struct vault_entry at;
+	int r = vault_get(vault, commit->entry.id, &at);
+
+	if (r < 0 || at.class != VAULT_MOVED || at.birth != commit->entry.birth)
+		return -ESTALE;
+	r = vault_follow(vault, &at);
+	return r < 0 ? r
+		     : vault_field_set(vault, at.id, at.birth, secret_bytes(commit->value), commit->mtime_ns,
+				       &job->entry);
+}
+
 static int run_commit(struct fs *fs, struct vault *vault, struct job *job)
 {
 	const struct commit *commit = &job->commit;
@@ -48,9 +63,11 @@ static int run_commit(struct fs *fs, struct vault *vault, struct job *job)
 	int r;
 
 	(void)fs;
-	if (commit->state == OPEN_LIVE)
-		return vault_field_set(vault, commit->entry.id, commit->entry.birth, value, commit->mtime_ns,
-				       &job->entry);
+	if (commit->state == OPEN_LIVE) {
+		r = vault_field_set(vault, commit->entry.id, commit->entry.birth, value, commit->mtime_ns,
+				    &job->entry);
+		return r == -ESTALE ? set_renamed(vault, job) : r;
+	}
 	r = vault_field_make(vault, &commit->entry, value, commit->mtime_ns, &job->entry);
 	return r == -EEXIST ? set_instead(vault, job, commit->mtime_ns) : r;
 }

@@ -51,7 +51,7 @@ static bool has_written(const struct write_handle *handle, uint64_t owner, int t
 	if (handle->has_more_writers)
 		return true;
 	for (unsigned i = 0; i < handle->n_writers; i++) {
-		if (handle->writers[i].thread == thread)
+		if (thread != 0 && handle->writers[i].thread == thread) /* 0: of another pid namespace */
 			return true;
 		if (owner != 0 && handle->writers[i].owner == owner)
 			return true;

@@ -5,9 +5,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Renames of what was renamed that an old id is followed through. */
+#define MOVES_MAX 16
+
 int vault_get(struct vault *vault, uint64_t id, struct vault_entry *ret)
 {
 	return entry_load(vault, id, ret, NULL);
+}
+
+int vault_follow(struct vault *vault, struct vault_entry *entry)
+{
+	for (unsigned i = 0; entry->class == VAULT_MOVED; i++) {
+		int r = i < MOVES_MAX ? vault_get(vault, entry->moved_to, entry) : -ESTALE;
+
+		if (r < 0)
+			return r == -ENOENT ? -ESTALE : r;
+	}
+	return 0;
 }
 
 /* A key of another type, or a field that is not there any more, has the name but is not in this directory. */
