@@ -66,25 +66,25 @@ static int create(const struct arguments *arguments, struct arena *arena)
 	CLEANUP(unlock_wipe) struct unlock unlock = {.secret = NULL};
 	struct failure failure = {NULL, NULL};
 	struct vault_unlock by;
-	bool is_made;
+	const char *made = NULL; /* the key file, when it is new */
 	int r;
 
 	if (arguments->unlock.key_file)
 		hold_signals();
-	r = unlock_choose(&arguments->unlock, arguments->store, arena, &unlock, &is_made);
+	r = unlock_choose(&arguments->unlock, arguments->store, arena, &unlock, &made);
 	if (r != 0)
 		return r;
 	hold_signals();
 	by = unlock_vault(&unlock);
 	r = vault_create(&store_sqlite, arguments->store, &by, arena, &failure);
 	if (r < 0) {
-		if (is_made)
-			(void)unlink(arguments->unlock.key_file);
+		if (made)
+			(void)unlink(made);
 		return complain(arguments->store, r, &failure);
 	}
-	if (is_made)
+	if (made)
 		(void)printf("%s: new key file. Whoever has it can open the store; without it nobody can.\n",
-			     arguments->unlock.key_file);
+			     made);
 	return EXIT_DONE;
 }
 

@@ -88,10 +88,11 @@ static int take_mount(struct serve *serve, struct sessions *sessions, struct fai
 		return r;
 	const struct fs_config config = {
 		.arena = serve->arena,
-		.reader = TAKE(sessions->reader),
-		.writer = TAKE(sessions->writer),
+		.reader = sessions->reader,
+		.writer = sessions->writer,
 		.fuse_fd = take_fd(&fuse),
 	};
+	*sessions = (struct sessions){NULL, NULL}; /* fs_new has them */
 	r = fs_new(&config, &serve->fs, reterr);
 	return r < 0 ? r : fs_replay_init(serve->fs, blob_bytes(request));
 }

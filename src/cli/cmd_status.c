@@ -115,7 +115,7 @@ static void print_time(int64_t seconds)
 
 static void print_counts(const struct handoff_counts *of)
 {
-	(void)printf("  holds       %" PRIu64 " services, %" PRIu64 " keys, %" PRIu64 " fields\n",
+	(void)printf("  holds       services %" PRIu64 ", keys %" PRIu64 ", fields %" PRIu64 "\n",
 		     of->n_services, of->n_keys, of->n_fields);
 	(void)printf("  open        %" PRIu64 " for reading, %" PRIu64 " for writing\n", of->n_open_read,
 		     of->n_open_write);
@@ -133,7 +133,7 @@ static void print_text(const struct control_status *status)
 	(void)printf("  supervisor  process %d%s\n", status->supervisor_pid,
 		     status->is_stopping ? ", unmounting" : "");
 	(void)printf("  worker      process %d (restarts: %u)%s\n", status->worker_pid, status->n_restarts,
-		     status->has_counts ? "" : ", does not answer");
+		     status->has_counts || status->is_stopping ? "" : ", does not answer");
 	if (status->has_counts)
 		print_counts(&status->counts);
 	(void)printf("  kernel      %s\n", status->kernel_lacks & CONTROL_LACKS_RESEND

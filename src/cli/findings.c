@@ -51,8 +51,8 @@ int findings_end(struct findings *findings, const char *subject, int code, uint6
 	default:
 		return complain(subject, code, NULL);
 	}
-	(void)printf("%" PRIu64 " services, %" PRIu64 " keys, %" PRIu64 " fields: %" PRIu64
-		     " damaged, %" PRIu64 " incomplete\n",
+	(void)printf("services %" PRIu64 ", keys %" PRIu64 ", fields %" PRIu64 ": damaged %" PRIu64
+		     ", incomplete %" PRIu64 "\n",
 		     n_services, n_keys, n_fields, findings->n_damaged, findings->n_incomplete);
 	if (code == -EBADMSG && findings->n_damaged == 0)
 		(void)puts("damaged: the store as a whole; something was taken away or put in");

@@ -7,7 +7,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
-#include <string.h>
+#include <limits.h>
+#include <stdio.h>
 #include <sys/stat.h>
 
 #define MADE_SIZE 32
@@ -50,7 +51,7 @@ static int open_key_file(const char *path, struct stat *ret_stat, int *ret_fd, s
 int key_file_read(const char *path, struct arena *arena, struct secret **ret, struct failure *reterr)
 {
 	CLEANUP(cleanup_close) int fd = -1;
-	struct stat st;
+	struct stat st = {.st_mode = 0};
 	int r = open_key_file(path, &st, &fd, reterr);
 
 	if (r < 0)
@@ -73,7 +74,7 @@ int key_file_read_credential(const char *path, struct arena *arena, struct secre
 			     struct failure *reterr)
 {
 	CLEANUP(cleanup_close) int fd = -1;
-	struct stat st;
+	struct stat st = {.st_mode = 0};
 	int r = open_key_file(path, &st, &fd, reterr);
 
 	if (r < 0)
@@ -86,11 +87,10 @@ int key_file_read_credential(const char *path, struct arena *arena, struct secre
 /* A key file that a power cut takes away would take the store with it. */
 static int sync_directory_of(const char *path)
 {
-	CLEANUP(cleanup_free) char *copy = strdup(path);
 	CLEANUP(cleanup_close) int dir = -1;
+	char copy[PATH_MAX]; /* dirname(3) writes into it */
 
-	if (!copy)
-		return -ENOMEM;
+	(void)snprintf(copy, sizeof(copy), "%s", path);
 	dir = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return dir < 0 || fsync(dir) < 0 ? -errno : 0;
 }

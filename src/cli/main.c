@@ -7,7 +7,7 @@
  *                    the worker process `keyfs serve`      cmd_serve.c, serve_control.c
  *                    findings of a check, progress bar     findings.c, progress.c
  *   src/supervise  the process that owns a mount: no libfuse, SQLite or libsodium
- *                    its loop, its end; its start          supervise.c, start.c
+ *                    its loop; its start, its end          supervise.c, start.c, end.c
  *                    the worker's messages                 worker.c, handoff.c (to the byte: handoff.h)
  *                    status, umount, check on a mount      clients.c, control.c (to the byte: control.h)
  *                    mount(2), fusermount3, dead mounts    mount.c, fusermount.c, mount_point.c

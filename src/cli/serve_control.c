@@ -86,21 +86,22 @@ static void *check_thread(void *argument)
 
 static int start_check(struct serve *serve, int client)
 {
-	CLEANUP(cleanup_free) struct check *check = calloc(1, sizeof(*check));
+	struct check *check;
 	pthread_t thread;
 
-	if (!check)
-		return -ENOMEM;
 	if (atomic_exchange(&serve->is_checking, true))
 		return -EBUSY;
-	*check = (struct check){.serve = serve, .client = client};
-	if (pthread_create(&thread, NULL, check_thread, check) != 0) {
-		atomic_store(&serve->is_checking, false);
-		return -EAGAIN;
+	check = calloc(1, sizeof(*check));
+	if (check) {
+		*check = (struct check){.serve = serve, .client = client};
+		if (pthread_create(&thread, NULL, check_thread, check) == 0) {
+			(void)pthread_detach(thread);
+			return 0;
+		}
 	}
-	(void)pthread_detach(thread);
-	(void)TAKE(check);
-	return 0;
+	free(check);
+	atomic_store(&serve->is_checking, false);
+	return -EAGAIN;
 }
 
 static void on_check(struct serve *serve, int client)

@@ -14,7 +14,7 @@
 
 enum { OPTION_KEY_FILE = 0x100, OPTION_PASSPHRASE_FD };
 
-static const struct argp_option options[] = {
+static const struct argp_option known[] = {
 	{"key-file", OPTION_KEY_FILE, "FILE", 0,
 	 "Unlock with this key file (32 to 4096 bytes, mode 0600 or 0400)", 0},
 	{"passphrase-fd", OPTION_PASSPHRASE_FD, "N", 0,
@@ -48,7 +48,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	return 0;
 }
 
-const struct argp unlock_argp = {.options = options, .parser = parse};
+const struct argp unlock_argp = {.options = known, .parser = parse};
 
 void unlock_wipe(struct unlock *unlock)
 {
@@ -58,49 +58,31 @@ void unlock_wipe(struct unlock *unlock)
 
 /* --- passphrases --- */
 
-static int refuse_empty(const struct secret *secret)
+static int refuse_length(const struct secret *secret, struct failure *reterr)
 {
-	const struct failure failure = {"an empty passphrase protects nothing", NULL};
-
-	return secret->len > 0 ? 0 : complain("passphrase", -EKEYREJECTED, &failure);
-}
-
-static int complain_of_passphrase(int code)
-{
-	const struct failure too_long = {"too long", "at most 1024 bytes"};
-	const struct failure no_terminal = {
-		"there is no terminal to ask for it",
-		"--key-file FILE, --passphrase-fd N, or $CREDENTIALS_DIRECTORY/keyfs"};
-
-	switch (code) {
-	case -EMSGSIZE:
-	case -EFBIG:
-		(void)complain("passphrase", code, &too_long);
-		return EXIT_REJECTED;
-	case -ENXIO:
-		(void)complain("passphrase", code, &no_terminal);
-		return EXIT_REJECTED;
-	default:
-		return complain("passphrase", code, NULL);
-	}
+	if (secret->len == 0)
+		return fail(reterr, -EKEYREJECTED, "an empty passphrase protects nothing", NULL);
+	if (secret->len > SEAL_PASSPHRASE_MAX)
+		return fail(reterr, -EKEYREJECTED, "too long", "at most 1024 bytes");
+	return 0;
 }
 
 /* One line; what follows it is not ours. */
-static int passphrase_from_fd(int fd, struct arena *arena, struct secret **ret)
+static int passphrase_from_fd(int fd, struct arena *arena, struct secret **ret, struct failure *reterr)
 {
 	CLEANUP(cleanup_secret_free) struct secret *secret = NULL;
 	const unsigned char *newline = NULL;
 	int r = secret_new(arena, SEAL_PASSPHRASE_MAX + 1, &secret);
 
 	if (r < 0)
-		return complain_of_passphrase(r);
+		return r;
 	while (!newline && secret->len <= SEAL_PASSPHRASE_MAX) {
 		ssize_t n = read(fd, secret->data + secret->len, SEAL_PASSPHRASE_MAX + 1 - secret->len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return complain_of_passphrase(-errno);
+			return fail(reterr, -errno, "cannot be read from that file descriptor", NULL);
 		if (n == 0)
 			break;
 		secret->len += (size_t)n;
@@ -108,111 +90,112 @@ static int passphrase_from_fd(int fd, struct arena *arena, struct secret **ret)
 	}
 	if (newline)
 		secret->len = (size_t)(newline - secret->data);
-	else if (secret->len > SEAL_PASSPHRASE_MAX)
-		return complain_of_passphrase(-EFBIG);
-	r = refuse_empty(secret);
+	r = refuse_length(secret, reterr);
 	if (r == 0)
 		*ret = TAKE(secret);
 	return r;
 }
 
-static int ask(const char *question, const char *name, struct arena *arena, struct secret **ret)
+static int ask(const char *question, const char *name, struct arena *arena, struct secret **ret,
+	       struct failure *reterr)
 {
 	CLEANUP(cleanup_secret_free) struct secret *secret = NULL;
 	char prompt[256];
 	int r = secret_new(arena, SEAL_PASSPHRASE_MAX, &secret);
 
 	if (r < 0)
-		return complain_of_passphrase(r);
+		return r;
 	(void)snprintf(prompt, sizeof(prompt), "%s %.200s: ", question, name);
 	r = terminal_ask(prompt, secret);
+	if (r == -EMSGSIZE)
+		return fail(reterr, -EKEYREJECTED, "too long", "at most 1024 bytes");
+	if (r == -ENXIO)
+		return fail(reterr, -ENOKEY, "there is no terminal to ask for it",
+			    "--key-file FILE, --passphrase-fd N, or $CREDENTIALS_DIRECTORY/keyfs");
 	if (r < 0)
-		return complain_of_passphrase(r);
-	if (secret->len > SEAL_PASSPHRASE_MAX)
-		return complain_of_passphrase(-EMSGSIZE);
-	r = refuse_empty(secret);
+		return r;
+	r = refuse_length(secret, reterr);
 	if (r == 0)
 		*ret = TAKE(secret);
 	return r;
 }
 
-static int ask_twice(const char *name, struct arena *arena, struct secret **ret)
+static int ask_twice(const char *name, struct arena *arena, struct secret **ret, struct failure *reterr)
 {
 	CLEANUP(cleanup_secret_free) struct secret *first = NULL;
 	CLEANUP(cleanup_secret_free) struct secret *second = NULL;
-	const struct failure failure = {"the two are not the same", NULL};
-	int r = ask("New passphrase for", name, arena, &first);
+	int r = ask("New passphrase for", name, arena, &first, reterr);
 
-	if (r == 0)
-		r = ask("Again, for", name, arena, &second);
-	if (r != 0)
+	if (r < 0)
+		return r;
+	r = ask("Again, for", name, arena, &second, reterr);
+	if (r < 0)
 		return r;
 	if (!bytes_equal(secret_bytes(first), secret_bytes(second)))
-		return complain("passphrase", -EINVAL, &failure);
+		return fail(reterr, -EINVAL, "the two are not the same", NULL);
 	*ret = TAKE(first);
 	return 0;
 }
 
-/* --- key files --- */
+/* --- all ways --- */
 
-static int from_key_file(const char *path, struct arena *arena, struct secret **ret)
-{
-	struct failure failure = {NULL, NULL};
-	int r = key_file_read(path, arena, ret, &failure);
-
-	return r < 0 ? complain(path, r, &failure) : 0;
-}
-
-/* True when the service manager has given a credential; then *ret_exit says how that went. */
-static bool from_credential(struct arena *arena, struct secret **ret, int *ret_exit)
+/* Where the service manager has put a credential for us. False: nowhere. */
+static bool find_credential(char ret_path[PATH_MAX])
 {
 	const char *directory = getenv("CREDENTIALS_DIRECTORY");
+
+	return directory && snprintf(ret_path, PATH_MAX, "%s/keyfs", directory) < PATH_MAX &&
+	       access(ret_path, F_OK) == 0;
+}
+
+int unlock_get(const struct unlock_options *options, const char *name, struct arena *arena,
+	       struct unlock *ret)
+{
 	struct failure failure = {NULL, NULL};
+	const char *subject = "passphrase";
 	char path[PATH_MAX];
 	int r;
 
-	if (!directory || snprintf(path, sizeof(path), "%s/keyfs", directory) >= (int)sizeof(path) ||
-	    access(path, F_OK) < 0)
-		return false;
-	r = key_file_read_credential(path, arena, ret, &failure);
-	*ret_exit = r < 0 ? complain(path, r, &failure) : 0;
-	return true;
-}
-
-/* --- all of them --- */
-
-int unlock_get(const struct unlock_options *from, const char *name, struct arena *arena, struct unlock *ret)
-{
-	int r = 0;
-
-	if (from->key_file) {
-		ret->kind = VAULT_BY_KEY_FILE;
-		return from_key_file(from->key_file, arena, &ret->secret);
-	}
 	ret->kind = VAULT_BY_PASSPHRASE;
-	if (from->passphrase_fd >= 0)
-		return passphrase_from_fd(from->passphrase_fd, arena, &ret->secret);
-	if (from_credential(arena, &ret->secret, &r)) {
+	if (options->key_file) {
+		subject = options->key_file;
+		ret->kind = VAULT_BY_KEY_FILE;
+		r = key_file_read(subject, arena, &ret->secret, &failure);
+	} else if (options->passphrase_fd >= 0) {
+		r = passphrase_from_fd(options->passphrase_fd, arena, &ret->secret, &failure);
+	} else if (find_credential(path)) {
+		subject = path;
 		ret->kind = VAULT_BY_CREDENTIAL;
-		return r;
+		r = key_file_read_credential(path, arena, &ret->secret, &failure);
+	} else {
+		r = ask("Passphrase for", name, arena, &ret->secret, &failure);
 	}
-	return ask("Passphrase for", name, arena, &ret->secret);
+	return r < 0 ? complain(subject, r, &failure) : 0;
 }
 
-int unlock_choose(const struct unlock_options *from, const char *name, struct arena *arena,
-		  struct unlock *ret, bool *ret_is_made)
+/* An existing key file is used as it is. */
+static int choose_key_file(const char *path, struct arena *arena, struct secret **ret, const char **ret_made,
+			   struct failure *reterr)
+{
+	int r = key_file_make(path, arena, ret, reterr);
+
+	if (r == 0)
+		*ret_made = path;
+	return r == -EEXIST ? key_file_read(path, arena, ret, reterr) : r;
+}
+
+int unlock_choose(const struct unlock_options *options, const char *name, struct arena *arena,
+		  struct unlock *ret, const char **ret_made)
 {
 	struct failure failure = {NULL, NULL};
 	int r;
 
-	*ret_is_made = false;
-	ret->kind = from->key_file ? VAULT_BY_KEY_FILE : VAULT_BY_PASSPHRASE;
-	if (!from->key_file)
-		return from->passphrase_fd >= 0 ? passphrase_from_fd(from->passphrase_fd, arena, &ret->secret)
-						: ask_twice(name, arena, &ret->secret);
-	r = key_file_make(from->key_file, arena, &ret->secret, &failure);
-	if (r == -EEXIST)
-		return from_key_file(from->key_file, arena, &ret->secret);
-	*ret_is_made = r == 0;
-	return r < 0 ? complain(from->key_file, r, &failure) : 0;
+	ret->kind = options->key_file ? VAULT_BY_KEY_FILE : VAULT_BY_PASSPHRASE;
+	if (options->key_file)
+		r = choose_key_file(options->key_file, arena, &ret->secret, ret_made, &failure);
+	else if (options->passphrase_fd >= 0)
+		r = passphrase_from_fd(options->passphrase_fd, arena, &ret->secret, &failure);
+	else
+		r = ask_twice(name, arena, &ret->secret, &failure);
+	return r < 0 ? complain(options->key_file ? options->key_file : "passphrase", r, &failure) : 0;
 }

@@ -41,10 +41,10 @@ int unlock_get(const struct unlock_options *options, const char *name, struct ar
 	       struct unlock *ret);
 
 /*
- * The same for a store that is to be made: a key file that is not there yet is made (*ret_is_made), and the
- * terminal is asked twice.
+ * The same for a store that is to be made: a key file that is not there yet is made, and *ret_made is then
+ * its path; the terminal is asked twice.
  */
 int unlock_choose(const struct unlock_options *options, const char *name, struct arena *arena,
-		  struct unlock *ret, bool *ret_is_made);
+		  struct unlock *ret, const char **ret_made);
 
 #endif

@@ -29,6 +29,16 @@ void child_reset_signals(void)
 	(void)signal(SIGPIPE, SIG_DFL);
 }
 
+void child_exec(const char *program, const char *const *argv)
+{
+	union {
+		const char *const *ours; /* exec(3) does not write to them, whatever its type says */
+		char *const *theirs;
+	} arguments = {.ours = argv};
+
+	(void)execvp(program, arguments.theirs);
+}
+
 int child_wait(pid_t pid, int64_t deadline, int *ret_status)
 {
 	CLEANUP(cleanup_close) int fd = pidfd_open(pid, 0);

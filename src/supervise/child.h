@@ -11,6 +11,9 @@ int64_t clock_ms(void);
 /* In a child between fork and exec: the signal mask and handlers that a program expects. */
 void child_reset_signals(void);
 
+/* Runs a program (of PATH, when there is no slash in it), in a child. Returns only when it cannot. */
+void child_exec(const char *program, const char *const *argv);
+
 /* Waits until the child ends, and kills it at the deadline (of clock_ms): 0, or -ETIMEDOUT. */
 int child_wait(pid_t pid, int64_t deadline, int *ret_status);
 

@@ -2,11 +2,16 @@
 #include "supervise.h"
 
 #include "cleanup.h"
+#include "control.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
+
+#define DYING_MS    1000
+#define DYING_LOOKS 50
 
 static int explain_open(int code, struct failure *reterr)
 {
@@ -27,11 +32,35 @@ static int explain_open(int code, struct failure *reterr)
 	}
 }
 
+static int try_lock(int fd)
+{
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	return errno == EWOULDBLOCK ? -EBUSY : -errno;
+}
+
+/* A process that was killed keeps its lock for a moment, but answers no more. */
+static int lock(int fd, const char *store)
+{
+	const struct timespec moment = {.tv_nsec = DYING_MS * 1000000L / DYING_LOOKS};
+	struct control_status holder;
+	int r = try_lock(fd);
+
+	if (r != -EBUSY || control_find_store(store, &holder) == 0)
+		return r;
+	for (unsigned i = 0; r == -EBUSY && i < DYING_LOOKS; i++) {
+		(void)nanosleep(&moment, NULL);
+		r = try_lock(fd);
+	}
+	return r;
+}
+
 int supervise_claim(const char *store, bool read_only, int *ret_lock, struct failure *reterr)
 {
 	CLEANUP(cleanup_close)
 	int fd = open(store, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	struct stat st;
+	int r;
 
 	if (fd < 0)
 		return explain_open(-errno, reterr);
@@ -45,10 +74,11 @@ int supervise_claim(const char *store, bool read_only, int *ret_lock, struct fai
 		return fail(reterr, -EPERM, "belongs to another user", "its owner must be who mounts it");
 	if (st.st_mode & 0077)
 		return fail(reterr, -EACCES, "is open to other users", "'chmod 600' it");
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK ? fail(reterr, -EBUSY, "is in use by another keyfs",
-						   "it is mounted, or being checked")
-					    : fail(reterr, -errno, "cannot be locked", NULL);
+	r = lock(fd, store);
+	if (r == -EBUSY)
+		return fail(reterr, r, "is in use by another keyfs", "it is mounted, or being checked");
+	if (r < 0)
+		return fail(reterr, r, "cannot be locked", NULL);
 	*ret_lock = take_fd(&fd);
 	return 0;
 }

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#define BRIEF_S	 1
 #define STATUS_S 3 /* longer than a supervisor waits for its worker */
 #define UMOUNT_S 10
 #define SEND_S	 10
@@ -37,7 +38,7 @@ static int ask_status(int dir, pid_t supervisor, uint32_t flags, struct control_
 
 	if (r < 0)
 		return r;
-	set_patience(fd, SO_RCVTIMEO, STATUS_S);
+	set_patience(fd, SO_RCVTIMEO, flags & CONTROL_BRIEF ? BRIEF_S : STATUS_S);
 	r = send_request(fd, CONTROL_STATUS, flags);
 	if (r < 0)
 		return r;
@@ -126,18 +127,19 @@ int control_list(uint32_t flags, struct control_status **ret, size_t *ret_n)
 
 static int find(const char *mountpoint, const char *store, struct control_status *ret)
 {
-	CLEANUP(cleanup_free) struct control_status *all = NULL;
-	size_t n;
+	struct control_status *all;
+	size_t n, i = 0;
 	int r = control_list(CONTROL_BRIEF, &all, &n);
 
-	for (size_t i = 0; r == 0 && i < n; i++) {
-		if ((mountpoint && strcmp(all[i].mountpoint, mountpoint) != 0) ||
-		    (store && strcmp(all[i].store, store) != 0))
-			continue;
+	if (r < 0)
+		return r;
+	while (i < n && ((mountpoint && strcmp(all[i].mountpoint, mountpoint) != 0) ||
+			 (store && strcmp(all[i].store, store) != 0)))
+		i++;
+	if (i < n)
 		*ret = all[i];
-		return 0;
-	}
-	return r < 0 ? r : -ENOENT;
+	free(all);
+	return i < n ? 0 : -ENOENT;
 }
 
 int control_find(const char *mountpoint, struct control_status *ret)
@@ -175,7 +177,7 @@ int control_status(pid_t supervisor, struct control_status *ret)
 int control_umount(pid_t supervisor)
 {
 	CLEANUP(cleanup_close) int fd = -1;
-	struct control_result result;
+	struct control_result result = {.code = 0};
 	int r = connect_to(supervisor, &fd);
 
 	if (r < 0)

@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 
 #define HELPER	      "fusermount3"
-#define HELPER_MS     8000
+#define HELPER_MS     4000
 #define EXIT_NOT_HERE 127 /* as the shell has it */
 
 #define OPTIONS_SIZE  (2 * PATH_MAX + 256)
@@ -69,11 +69,11 @@ static void helper_exec(int comm, int said, const char *const *argv)
 	if (dup2(said, STDERR_FILENO) < 0 || fcntl(comm, F_SETFD, 0) < 0 ||
 	    setenv("_FUSE_COMMFD", number, 1) < 0)
 		_exit(1);
-	(void)execvp(argv[0], (char *const *)(uintptr_t)argv);
+	child_exec(argv[0], argv);
 	_exit(EXIT_NOT_HERE);
 }
 
-/* Runs it to its end. 0 when it exits with 0, -ENOENT when there is none, -EPERM when it refuses. */
+/* Runs it to its end. 0 when it exits with 0, -ENOEXEC when there is none, -EPERM when it refuses. */
 static int run(const char *const *argv, int *ret_comm, int *ret_said)
 {
 	CLEANUP(cleanup_close) int comm = -1, comm_end = -1, said = -1, said_end = -1;
@@ -101,7 +101,7 @@ static int run(const char *const *argv, int *ret_comm, int *ret_said)
 	if (!WIFEXITED(status))
 		return -EPERM;
 	if (WEXITSTATUS(status) == EXIT_NOT_HERE)
-		return -ENOENT;
+		return -ENOEXEC;
 	return WEXITSTATUS(status) == 0 ? 0 : -EPERM;
 }
 
@@ -149,7 +149,7 @@ int fusermount_make(const struct mount_request *request, int *ret_fuse, struct f
 
 	options_of(request, options);
 	r = run(argv, &comm, &said);
-	if (r == -ENOENT)
+	if (r == -ENOEXEC)
 		return fail(reterr, r, "fusermount3 is not installed", "install the package fuse3");
 	if (r == -EPERM)
 		return explain(said, reterr);

@@ -14,7 +14,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-#define INIT_BUFFER   (128 * 1024) /* more than FUSE_MIN_READ_BUFFER, which the kernel asks for */
+#define INIT_BUFFER   32768 /* more than FUSE_MIN_READ_BUFFER, which the kernel asks for */
 #define INIT_WAIT_MS  5000
 #define FLAGS2_RESEND (1u << 7) /* FUSE_HAS_RESEND, 1 << 39: newer than the header of Debian 12 */
 
@@ -74,6 +74,13 @@ int mount_make(const struct mount_request *request, int *ret_fuse, struct failur
 	return fusermount_make(request, ret_fuse, reterr);
 }
 
+int mount_remove(const char *mountpoint)
+{
+	if (geteuid() != 0)
+		return fusermount_detach(mountpoint);
+	return umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
+}
+
 bool mount_is_over(int fuse)
 {
 	struct pollfd device = {.fd = fuse, .events = POLLIN};
@@ -100,13 +107,13 @@ static unsigned lacks_of(const unsigned char *request, ssize_t n)
 
 int mount_read_init(int fuse, int *ret_init, unsigned *ret_lacks, struct failure *reterr)
 {
-	CLEANUP(cleanup_free) unsigned char *request = malloc(INIT_BUFFER);
+	_Alignas(struct fuse_in_header) unsigned char request[INIT_BUFFER];
 	CLEANUP(cleanup_close) int init = memfd_create("keyfs-init", MFD_CLOEXEC);
 	struct pollfd device = {.fd = fuse, .events = POLLIN};
 	ssize_t n;
 
-	if (!request || init < 0)
-		return -ENOMEM;
+	if (init < 0)
+		return -errno;
 	if (poll(&device, 1, INIT_WAIT_MS) != 1)
 		return fail(reterr, -EPROTO, "the kernel did not greet the new mount", NULL);
 	n = read(fuse, request, INIT_BUFFER);

@@ -17,6 +17,9 @@ struct mount_request {
 /* The descriptor of the mounted device, its INIT not yet read. */
 int mount_make(const struct mount_request *request, int *ret_fuse, struct failure *reterr);
 
+/* Takes what is mounted on top there away, whatever it is; open files keep it alive unseen. */
+int mount_remove(const char *mountpoint);
+
 /*
  * Reads FUSE_INIT, which the kernel has queued with the mount, and keeps it in a memfd. *ret_lacks is made of
  * enum control_lack.  -EPROTO: it is not what came.
@@ -28,7 +31,7 @@ bool mount_is_over(int fuse);
 
 /* The same by fusermount3, for those who may not mount. */
 int fusermount_make(const struct mount_request *request, int *ret_fuse, struct failure *reterr);
-/* -EPERM when it refuses. */
+/* -EPERM when it refuses, -ENOEXEC when it is not installed. */
 int fusermount_detach(const char *mountpoint);
 
 #endif

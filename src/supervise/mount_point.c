@@ -1,7 +1,6 @@
 /* Mount points: what is there, what may be there, and taking it away. */
 #include "mount_point.h"
 
-#include "cleanup.h"
 #include "control.h"
 #include "mount.h"
 #include "mount_table.h"
@@ -11,8 +10,8 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -26,30 +25,40 @@ static bool is_blocked(int error)
 	return error == ENOTCONN || error == EACCES || error == EIO || error == ECONNABORTED;
 }
 
+/* The directory that path lies in, resolved, and the rest of path. */
+static int resolve_parent(const char *path, char ret_parent[PATH_MAX], char ret_name[PATH_MAX])
+{
+	char copy[PATH_MAX];
+	char *slash;
+	int len = snprintf(copy, sizeof(copy), "%s", path);
+
+	if (len >= (int)sizeof(copy))
+		return -ENAMETOOLONG;
+	while (len > 1 && copy[len - 1] == '/')
+		copy[--len] = '\0';
+	slash = strrchr(copy, '/');
+	(void)snprintf(ret_name, PATH_MAX, "%s", slash ? slash + 1 : copy);
+	if (!slash)
+		return realpath(".", ret_parent) ? 0 : -errno;
+	slash[slash == copy ? 1 : 0] = '\0';
+	return realpath(copy, ret_parent) ? 0 : -errno;
+}
+
 int mount_point_resolve(const char *path, char **ret)
 {
-	CLEANUP(cleanup_free) char *whole = realpath(path, NULL);
-	CLEANUP(cleanup_free) char *copy = NULL;
-	CLEANUP(cleanup_free) char *parent = NULL;
-	char *slash, *name;
+	char whole[PATH_MAX], name[PATH_MAX];
+	int r;
 
-	if (whole || !is_blocked(errno)) {
-		*ret = TAKE(whole);
-		return *ret ? 0 : -errno;
+	if (realpath(path, whole)) {
+		*ret = strdup(whole);
+		return *ret ? 0 : -ENOMEM;
 	}
-	copy = strdup(path);
-	if (!copy)
-		return -ENOMEM;
-	for (size_t len = strlen(copy); len > 1 && copy[len - 1] == '/'; len--)
-		copy[len - 1] = '\0';
-	slash = strrchr(copy, '/');
-	name = slash ? slash + 1 : copy;
-	if (slash)
-		*slash = '\0';
-	parent = realpath(slash ? (slash == copy ? "/" : copy) : ".", NULL);
-	if (!parent)
+	if (!is_blocked(errno))
 		return -errno;
-	return asprintf(ret, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, name) < 0 ? -ENOMEM : 0;
+	r = resolve_parent(path, whole, name);
+	if (r < 0)
+		return r;
+	return asprintf(ret, "%s/%s", strcmp(whole, "/") == 0 ? "" : whole, name) < 0 ? -ENOMEM : 0;
 }
 
 int mount_point_find(const char *mountpoint, dev_t *ret)
@@ -68,11 +77,7 @@ int mount_point_detach(const char *mountpoint)
 	dev_t device;
 	int r = mount_point_find(mountpoint, &device);
 
-	if (r < 0)
-		return r;
-	if (geteuid() != 0)
-		return fusermount_detach(mountpoint);
-	return umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
+	return r < 0 ? r : mount_remove(mountpoint);
 }
 
 /* The kernel remembers attributes of a dead mount for a second: only a fresh look tells. */

@@ -28,8 +28,8 @@ static void unescape(char *text)
 /* id parent major:minor root mountpoint options [tags] - fstype source options */
 static bool parse_line(char *line, const char *path, struct mount_entry *ret)
 {
-	unsigned major, minor;
-	char *fields[5], *type, *save;
+	char *fields[5], *type, *save, *colon;
+	unsigned long major, minor;
 
 	for (unsigned i = 0; i < 5; i++) {
 		fields[i] = strtok_r(i == 0 ? line : NULL, " ", &save);
@@ -37,13 +37,15 @@ static bool parse_line(char *line, const char *path, struct mount_entry *ret)
 			return false;
 	}
 	type = strstr(save, " - ");
-	if (!type || sscanf(fields[2], "%u:%u", &major, &minor) != 2)
+	major = strtoul(fields[2], &colon, 10);
+	if (!type || *colon != ':')
 		return false;
+	minor = strtoul(colon + 1, NULL, 10);
 	unescape(fields[4]);
 	if (strcmp(fields[4], path) != 0)
 		return false;
 	type += strlen(" - ");
-	ret->device = makedev(major, minor);
+	ret->device = makedev((unsigned)major, (unsigned)minor);
 	ret->is_ours = strncmp(type, MOUNT_FSTYPE " ", strlen(MOUNT_FSTYPE " ")) == 0;
 	return true;
 }

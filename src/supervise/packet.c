@@ -4,7 +4,6 @@
 #include "cleanup.h"
 
 #include <errno.h>
-#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -21,7 +20,11 @@ static int packet_errno(void)
 int packet_send(int socket, struct bytes packet, const int *fds, unsigned n_fds, int flags)
 {
 	union ancillary ancillary = {.space = {0}};
-	struct iovec iov = {(void *)(uintptr_t)packet.data, packet.len};
+	union {
+		const void *sent; /* iovec is for receiving, too, so it has no const */
+		void *base;
+	} data = {.sent = packet.data};
+	struct iovec iov = {data.base, packet.len};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t n;
 

@@ -30,8 +30,10 @@ static int make_mount(struct supervisor *supervisor, struct failure *reterr)
 	if (r < 0)
 		return r;
 	r = mount_point_find(request.mountpoint, &supervisor->device);
-	if (r < 0)
-		return fail(reterr, r, "the new mount is not in the mount table", NULL);
+	if (r < 0) {
+		(void)mount_remove(request.mountpoint);
+		return fail(reterr, -EIO, "the new mount is not in the mount table", NULL);
+	}
 	return mount_read_init(supervisor->fuse, &supervisor->init, &supervisor->status.kernel_lacks, reterr);
 }
 

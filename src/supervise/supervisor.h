@@ -1,7 +1,8 @@
 /*
  * The state of one supervisor, and who changes it:
  *
- *   supervise.c  the poll loop, signals, deadlines, the end
+ *   supervise.c  the poll loop, signals, deadlines
+ *   end.c        the outcome of starting, stopping, the worker's death
  *   worker.c     starting the worker, and its messages
  *   start.c      from the first message to the mount that answers
  *   clients.c    the control socket
@@ -68,7 +69,7 @@ struct supervisor {
 	struct client clients[CLIENTS_MAX];
 };
 
-/* supervise.c */
+/* end.c */
 
 /* How starting went: kept, and reported, the first time. */
 void supervisor_settle(struct supervisor *supervisor, enum supervise_subject subject, int code,
@@ -79,6 +80,8 @@ void supervisor_stop(struct supervisor *supervisor);
 void supervisor_detach(struct supervisor *supervisor);
 /* Kills the worker; when it is gone, all is over. */
 void supervisor_kill(struct supervisor *supervisor);
+/* Its wait status: the mount is over, or unmounted now. */
+void supervisor_on_worker_gone(struct supervisor *supervisor, int status);
 
 /* worker.c */
 

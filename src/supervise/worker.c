@@ -27,16 +27,14 @@ static int arrange_fds(int control, int secret)
 /* In the child: it dies with the supervisor, and the terminal's signals do not reach it. */
 static void become_worker(const char *store, int control, int secret, pid_t supervisor)
 {
-	char name[] = "keyfs", verb[] = "serve";
-	char *argv[] = {name, verb, (char *)(uintptr_t)store, NULL};
+	const char *const argv[] = {"keyfs", "serve", store, NULL};
 
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != supervisor)
 		_exit(1);
 	(void)setsid();
 	child_reset_signals();
-	if (arrange_fds(control, secret) < 0)
-		_exit(1);
-	(void)execv("/proc/self/exe", argv);
+	if (arrange_fds(control, secret) == 0)
+		child_exec("/proc/self/exe", argv);
 	_exit(1);
 }
 

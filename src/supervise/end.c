@@ -1,0 +1,113 @@
+/* How a mount ends: the outcome of starting, stopping, and the death of the worker. */
+#include "supervisor.h"
+
+#include "child.h"
+#include "cleanup.h"
+#include "log.h"
+#include "mount.h"
+#include "mount_point.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+static const char *const deaths[] = {
+	[SIGABRT] = "worker: ended by SIGABRT", [SIGBUS] = "worker: ended by SIGBUS",
+	[SIGFPE] = "worker: ended by SIGFPE",	[SIGILL] = "worker: ended by SIGILL",
+	[SIGKILL] = "worker: ended by SIGKILL", [SIGSEGV] = "worker: ended by SIGSEGV",
+	[SIGSYS] = "worker: ended by SIGSYS",	[SIGTERM] = "worker: ended by SIGTERM",
+};
+
+void supervisor_settle(struct supervisor *supervisor, enum supervise_subject subject, int code,
+		       const struct failure *failure)
+{
+	struct supervise_outcome *outcome = supervisor->outcome;
+
+	if (supervisor->is_settled)
+		return;
+	supervisor->is_settled = true;
+	supervisor->result = code;
+	outcome->code = code;
+	outcome->subject = subject;
+	(void)snprintf(outcome->what, sizeof(outcome->what), "%s",
+		       failure->what ? failure->what : strerrordesc_np(abs(code)));
+	(void)snprintf(outcome->hint, sizeof(outcome->hint), "%s", failure->hint ? failure->hint : "");
+	if (supervisor->report >= 0) {
+		if (write(supervisor->report, outcome, sizeof(*outcome)) != sizeof(*outcome))
+			supervisor_stop(supervisor); /* whoever waited is gone */
+		(void)close(take_fd(&supervisor->report));
+	}
+}
+
+void supervisor_detach(struct supervisor *supervisor)
+{
+	const char *mountpoint = supervisor->config->mountpoint;
+	dev_t device;
+	int r;
+
+	if (supervisor->device == 0 || mount_point_find(mountpoint, &device) < 0 ||
+	    device != supervisor->device)
+		return;
+	r = mount_point_detach(mountpoint);
+	if (r < 0 && r != -ENOENT) {
+		log_line(LOG_LEVEL_ERROR, "the mount cannot be removed", r);
+		supervisor->result = r;
+	}
+}
+
+void supervisor_kill(struct supervisor *supervisor)
+{
+	if (supervisor->status.worker_pid == 0) {
+		supervisor->phase = PHASE_OVER;
+		return;
+	}
+	(void)kill(supervisor->status.worker_pid, SIGKILL);
+	supervisor->phase = PHASE_KILLED;
+	supervisor->deadline = clock_ms() + KILLED_MS;
+}
+
+void supervisor_stop(struct supervisor *supervisor)
+{
+	const struct failure failure = {"was interrupted", NULL};
+
+	if (supervisor->phase > PHASE_SERVING)
+		return;
+	if (supervisor->phase < PHASE_SERVING)
+		supervisor_settle(supervisor, SUPERVISE_MOUNTPOINT, -EINTR, &failure);
+	supervisor->deadline = clock_ms() + DETACHED_MS; /* detaching may take some of it */
+	supervisor_detach(supervisor);
+	if (supervisor->phase < PHASE_SERVING)
+		supervisor_kill(supervisor);
+	else
+		supervisor->phase = PHASE_DETACHED;
+}
+
+static void log_death(int status)
+{
+	int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+
+	if (number > 0 && (size_t)number < sizeof(deaths) / sizeof(deaths[0]) && deaths[number])
+		log_line(LOG_LEVEL_ERROR, deaths[number], 0);
+	else
+		log_line(LOG_LEVEL_ERROR, number > 0 ? "worker: ended by a signal" : "worker: gave up", 0);
+}
+
+void supervisor_on_worker_gone(struct supervisor *supervisor, int status)
+{
+	const struct failure failure = {"the worker ended before the mount was ready", NULL};
+
+	worker_read(supervisor); /* its last words */
+	supervisor->status.worker_pid = 0;
+	if (supervisor->phase < PHASE_SERVING) {
+		supervisor_settle(supervisor, SUPERVISE_STORE, -EIO, &failure);
+		supervisor_detach(supervisor);
+	} else if (supervisor->phase == PHASE_SERVING && !mount_is_over(supervisor->fuse)) {
+		log_death(status);
+		supervisor_detach(supervisor);
+		supervisor->result = -ECONNABORTED;
+	}
+	supervisor->phase = PHASE_OVER;
+}
