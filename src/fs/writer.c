@@ -131,14 +131,18 @@ static void settle_all(struct writer *writer, struct job *batch)
 	}
 }
 
-/* A removal on a full disk: once more with the space held back, which the emptied log then gives back. */
-static int run_from_reserve(struct writer *writer, struct job *job)
+/* On a full disk: once more with the room that the emptied log gives, and a removal with the space held back.
+ */
+static int run_on_full_disk(struct writer *writer, struct job *job)
 {
 	int r;
 
-	vault_reserve_spend(writer->vault);
-	r = run_batch(writer, job);
 	tidy(writer);
+	if (job->sort->frees)
+		vault_reserve_spend(writer->vault);
+	r = run_batch(writer, job);
+	if (job->sort->frees)
+		tidy(writer);
 	return r;
 }
 
@@ -151,8 +155,8 @@ static void run_and_settle(struct writer *writer, struct job *batch)
 		run_one_by_one(writer, batch);
 		return;
 	}
-	if (r == -ENOSPC && batch->sort->frees)
-		r = run_from_reserve(writer, batch);
+	if (r == -ENOSPC)
+		r = run_on_full_disk(writer, batch);
 	if (r < 0)
 		batch->result = r;
 	for (struct job *job = batch; job; job = job->next)

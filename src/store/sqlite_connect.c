@@ -253,6 +253,8 @@ static int connect_store(struct session *session, bool make, struct failure *ret
 		r = sqlite_statements_prepare(session);
 	if (r == 0)
 		r = check_schema(session, reterr);
+	if (r == 0 && session->mode == STORE_WRITE)
+		r = sqlite_reserve_steps(session);
 	return r;
 }
 

@@ -266,6 +266,11 @@ int sqlite_care_usage(struct store *store, struct store_usage *ret);
 
 /* --- sqlite_reserve.c: space for removals on a full disk --- */
 
+/* Gives the file what this transaction will make it grow by, before it is committed. -ENOSPC. */
+int sqlite_reserve_file(struct session *session);
+/* The file grows in steps: so many of its bytes are asked for at once. Once, when a writer connects. */
+int sqlite_reserve_steps(struct session *session);
+
 int sqlite_reserve_hold(struct store *store);
 void sqlite_reserve_spend(struct store *store);
 

@@ -1,7 +1,10 @@
 /*
- * Space held back, so that deleting works on a full disk: even a removal has to be written to the log first.
+ * Space held back, so that deleting works on a full disk.
  *
- * It is a file without a name beside the store: it goes with the session, whatever becomes of the process.
+ * What is committed goes to the log first and is emptied into the store's file later, which may grow by as
+ * much.  So each commit gets that space for the file beforehand: emptying the log never needs any, and gives
+ * the log's own back.  A removal is written to the log too: for that, a file without a name is kept beside
+ * the store.  It goes with the session, whatever becomes of the process.
  */
 #include "sqlite_private.h"
 
@@ -10,13 +13,36 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-/*
- * A removal writes a dozen pages to the log.  Then the log is emptied into the store's file, to give its own
- * space back, and the file may have to grow by as much as the log holds first: so twice what the log may
- * hold, or what a small disk can spare.
- */
-#define RESERVE_MAX ((uint64_t)2 * SQLITE_STORE_LOG_PAGES * SQLITE_STORE_PAGE_SIZE)
+#define FILE_STEP   (64 * 1024)
+
+/* The largest value, overwritten page by page in the log, and some; or what a small disk can spare. */
+#define RESERVE_MAX ((uint64_t)2 * 1024 * 1024)
 #define RESERVE_MIN ((uint64_t)64 * 1024)
+
+int sqlite_reserve_steps(struct session *session)
+{
+	int step = FILE_STEP;
+
+	return sqlite_errno(sqlite3_file_control(session->db, "main", SQLITE_FCNTL_CHUNK_SIZE, &step));
+}
+
+int sqlite_reserve_file(struct session *session)
+{
+	struct call CLEANUP(sqlite_call_end) call = sqlite_call_start(session, STATEMENT_USED_BYTES);
+	int r = sqlite_call_row(&call);
+	sqlite3_int64 size;
+
+	if (r < 0)
+		return r;
+	size = (sqlite3_int64)sqlite_column_integer(&call, 0, 0, INT64_MAX);
+	r = sqlite_call_check(&call);
+	if (r < 0)
+		return r;
+	/* SQLite calls it an I/O error, and it can only be one of space: nothing is written. */
+	return sqlite3_file_control(session->db, "main", SQLITE_FCNTL_SIZE_HINT, &size) == SQLITE_OK
+		       ? 0
+		       : -ENOSPC;
+}
 
 static uint64_t size_to_hold(int dir)
 {
@@ -25,7 +51,7 @@ static uint64_t size_to_hold(int dir)
 	uint64_t size = RESERVE_MAX;
 
 	if (fstatvfs(dir, &fs) == 0)
-		spare = (uint64_t)fs.f_bavail * fs.f_frsize / 2;
+		spare = (uint64_t)fs.f_bavail * fs.f_frsize / 4;
 	while (size > spare && size > RESERVE_MIN)
 		size /= 2;
 	return size;

@@ -104,6 +104,8 @@ int sqlite_transaction_commit(struct store *store)
 	int r = sqlite_transaction_check(session);
 
 	if (r == 0)
+		r = sqlite_transaction_failed(session, sqlite_reserve_file(session));
+	if (r == 0)
 		r = run(session, STATEMENT_COMMIT);
 	if (session->transaction != TRANSACTION_VIEW)
 		sqlite_transaction_rollback(store);

@@ -43,13 +43,15 @@ static void report_damage(struct check *check, const char *path, uint64_t id)
 	check->report->damaged(check->report->user, path, id);
 }
 
-/* What can still be said of a row that does not authenticate: the path of its parent. */
+/* What can still be said of a row that does not authenticate: its path, when only its value is damaged, or
+ * its parent's. */
 static void report_row(struct check *check, uint64_t id, uint64_t parent)
 {
 	char path[PATH_SIZE] = "";
 	struct vault_entry entry;
 
-	if (parent != 0 && entry_load(check->vault, parent, &entry, NULL) == 0)
+	if (entry_load(check->vault, id, &entry, NULL) == 0 ||
+	    (parent != 0 && entry_load(check->vault, parent, &entry, NULL) == 0))
 		path_of(check->vault, &entry, path);
 	report_damage(check, path, id);
 }

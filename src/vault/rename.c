@@ -28,16 +28,29 @@ static int check_places(const struct ends *ends)
 	return 0;
 }
 
+/* The field that reads as the key's name can neither go nor be replaced. */
+static bool is_key_name(const struct vault_entry *place)
+{
+	const struct key_field *field =
+		place->class == VAULT_FIELD ? key_type_field(place->type, name_of(place)) : NULL;
+
+	return field && field->is_key_name;
+}
+
 static int find_ends(struct vault *vault, uint64_t dir, struct bytes name, uint64_t new_dir,
 		     struct bytes new_name, struct ends *ret)
 {
 	struct vault_entry place;
 	int r = place_of(vault, dir, name, &ret->from_dir, &place);
 
+	if (r == 0 && is_key_name(&place))
+		return -EPERM;
 	if (r == 0)
 		r = vault_lookup(vault, dir, name, &ret->from);
 	if (r == 0)
 		r = place_of(vault, new_dir, new_name, &ret->to_dir, &ret->place);
+	if (r == 0 && is_key_name(&ret->place))
+		return -EPERM;
 	/* A fifth type directory: as between types. */
 	if (r == -EPERM && ret->from.class == VAULT_TYPE && ret->to_dir.class == VAULT_SERVICE)
 		return -EINVAL;
@@ -151,21 +164,33 @@ static int leave_alias(struct vault *vault, const struct vault_entry *from, uint
 	return entry_update(vault, &alias, NULL);
 }
 
-/* Puts the value under the new name: identity is of the name, all else comes with what is moved. */
+static bool replaces_field(const struct ends *ends)
+{
+	return ends->has_target && ends->target.class == VAULT_FIELD;
+}
+
+/*
+ * Puts the value under the new name.  A field that is there keeps its id, owner and mode: whoever may read
+ * that name goes on reading it.  Otherwise all comes with what is moved, but the id, which is of the name.
+ */
 static int put_moved(struct vault *vault, const struct ends *ends, struct bytes value,
 		     struct vault_entry *ret, int *ret_n_tombstones)
 {
-	struct vault_entry entry = ends->from;
+	struct vault_entry entry = replaces_field(ends) ? ends->target : ends->from;
 
 	set_name(&entry, &ends->place);
 	entry.ctime_ns = now_ns();
+	entry.mtime_ns = ends->from.mtime_ns;
+	entry.size_written = (uint32_t)value.len;
 	entry.size = (uint32_t)rule_presented_length(value);
-	entry.value_version = entry.birth = next_generation(vault);
-	entry.id = ends->has_target ? ends->target.id : id_new(vault);
-	*ret_n_tombstones = ends->has_target && ends->target.class == VAULT_TOMBSTONE ? -1 : 0;
-	if (ends->has_target && ends->target.class == VAULT_FIELD) {
-		entry.birth = ends->target.birth; /* who holds it open goes on writing to it */
+	entry.value_version = next_generation(vault);
+	*ret_n_tombstones = 0;
+	if (replaces_field(ends)) {
 		vault->now.header.counters[COUNT_FIELDS]--;
+	} else {
+		entry.birth = next_generation(vault);
+		entry.id = ends->has_target ? ends->target.id : id_new(vault);
+		*ret_n_tombstones = ends->has_target ? -1 : 0;
 	}
 	*ret = entry;
 	return ends->has_target ? entry_update(vault, ret, &value) : entry_insert(vault, ret, &value);
@@ -179,7 +204,7 @@ static int rename_field(struct vault *vault, const struct ends *ends, bool norep
 	int n_tombstones;
 	int r;
 
-	if (ends->has_target && ends->target.class == VAULT_FIELD && noreplace)
+	if (replaces_field(ends) && noreplace)
 		return -EEXIST;
 	r = vault_read(vault, ends->from.id, &from, &value);
 	if (r == 0)
@@ -194,7 +219,7 @@ static int rename_field(struct vault *vault, const struct ends *ends, bool norep
 		return r;
 	renamed->to = to.id;
 	renamed->birth = to.birth;
-	renamed->replaced = ends->has_target && ends->target.class == VAULT_FIELD ? to.id : 0;
+	renamed->replaced = replaces_field(ends) ? to.id : 0;
 	return 0;
 }
 

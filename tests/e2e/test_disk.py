@@ -10,6 +10,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+from pathlib import Path
 import threading
 
 import pytest
@@ -390,6 +391,9 @@ def test_nothing_readable_is_written(made):
     worker = kf.worker()
     for fd in os.listdir(f"/proc/{worker}/fd"):
         target = os.readlink(f"/proc/{worker}/fd/{fd}")
+        if target.startswith(f"{kf.place}/#"):  # space held back: a file without a name, and without content
+            assert not Path(f"/proc/{worker}/fd/{fd}").read_bytes().strip(b"\0")
+            continue
         known = ("/dev/", "socket:", "pipe:", "anon_inode:", "/memfd:", str(kf.store), str(kf.output))
         assert target.startswith(known) or target == str(kf.place), target
     kf.umount()
