@@ -1,10 +1,13 @@
 """Containers read a bind mount of a service, a key or one field; nobody else does."""
 
 import os
+import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
-from conftest import as_user, sh, wait_for, write
+from conftest import as_user, mounts, sh, wait_for, write
 
 
 @pytest.fixture
@@ -15,9 +18,9 @@ def fields(prod):
 
 
 @pytest.fixture(scope="session")
-def podman(container_root, tmp_path_factory):
+def podman(container_root):
     """Runs a command in a container that has source at target. Its storage is the test's own."""
-    storage = tmp_path_factory.mktemp("podman")
+    storage = Path(tempfile.mkdtemp(prefix="keyfs-podman-"))  # podman wants a short path
 
     def run(source, target, *command, user="0:0"):
         return subprocess.run(
@@ -30,8 +33,10 @@ def podman(container_root, tmp_path_factory):
         )
 
     yield run
-    for where in [line.split()[4] for line in open("/proc/self/mountinfo") if str(storage) in line]:
-        subprocess.run(["umount", "-l", where], check=False)
+    for where in mounts():
+        if where.startswith(str(storage)):
+            subprocess.run(["umount", "-l", where], check=True)
+    shutil.rmtree(storage)
 
 
 @pytest.fixture

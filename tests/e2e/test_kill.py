@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import DEADLINE, LONG, kill, tree, wait_for
+from conftest import DEADLINE, LONG, is_gone, kill, tree, wait_for
 
 KILLS = 2000 if LONG else 200
 SHARDS = 8
@@ -91,6 +91,7 @@ def test_kill_under_write_load(kf, shard, victim):
     key.mkdir(parents=True)
     committed = {}  # name: the number it was last said to have
     gone = set()
+    n_said = 0
     for i in range(KILLS // SHARDS):
         writer = subprocess.Popen([sys.executable, "-Sc", WRITER, key, str(1000 * i)], stdout=subprocess.PIPE)
         pid = kf.worker() if victim == "worker" else kf.process.pid
@@ -99,6 +100,7 @@ def test_kill_under_write_load(kf, shard, victim):
         said += lines_of(writer, 1 << 30)
         assert writer.wait(DEADLINE) == 0
         writer.stdout.close()
+        n_said += said.count(b"\n")
         maybe = {}
         for line in said.decode().splitlines():
             name, number = line.split()
@@ -133,6 +135,7 @@ def test_kill_under_write_load(kf, shard, victim):
                 os.unlink(key / name)
             committed.clear()
     kf.ok("check", kf.mnt)
+    assert n_said > 5 * KILLS // SHARDS  # the writers were at it when the blow came
 
 
 @pytest.mark.parametrize("victim", ["worker", "supervisor"])
@@ -141,7 +144,9 @@ def test_a_kill_between_create_and_close_leaves_no_variable(kf, victim):
     key.mkdir(parents=True)
     fd = os.open(key / "NEW", os.O_WRONLY | os.O_CREAT)
     os.write(fd, b"half")
-    kill(kf.worker() if victim == "worker" else kf.process.pid)
+    worker = kf.worker()
+    kill(worker if victim == "worker" else kf.process.pid)
+    wait_for(lambda: is_gone(worker), "the end of the worker")
     with contextlib.suppress(OSError):
         os.close(fd)
     remount(kf)
@@ -153,7 +158,9 @@ def test_a_kill_while_a_value_is_truncated_keeps_the_value(kf):
     key.mkdir(parents=True)
     (key / "V").write_bytes(b"old")
     fd = os.open(key / "V", os.O_WRONLY | os.O_TRUNC)
-    kill(kf.worker())
+    worker = kf.worker()
+    kill(worker)
+    wait_for(lambda: is_gone(worker), "the end of the worker")
     with contextlib.suppress(OSError):
         os.close(fd)
     remount(kf)
@@ -167,7 +174,9 @@ def test_close_tells_a_writer_whose_worker_died(kf):
     (key / "V").write_bytes(b"old")
     fd = os.open(key / "V", os.O_WRONLY | os.O_TRUNC)
     os.write(fd, b"new")
-    kill(kf.worker())
+    worker = kf.worker()
+    kill(worker)
+    wait_for(lambda: is_gone(worker), "the end of the worker")
     with pytest.raises(OSError):
         os.write(fd, b"er")
         os.close(fd)

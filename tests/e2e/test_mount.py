@@ -1039,10 +1039,3 @@ def test_no_name_or_value_in_a_message(prod):
         os.rename(prod / "prod/custom/canaryname", prod / "prod/cos/canaryname2")
     prod.umount()
     assert "canary" not in prod.output.read_text()
-
-
-def test_the_processes_dump_no_core(kf):
-    status = kf.status()
-    for pid in (status["supervisor_pid"], status["worker_pid"]):
-        with open(f"/proc/{pid}/limits") as limits:
-            assert re.search(r"^Max core file size +0 +0 ", limits.read(), re.M)
