@@ -223,9 +223,9 @@ int vault_mkdir(struct vault *vault, uint64_t dir, struct bytes name, const stru
 int vault_field_prepare(struct vault *vault, uint64_t key, struct bytes name,
 			const struct vault_caller *caller, struct vault_entry *ret);
 
-/* Makes the prepared field with that value; entry has its id, key, name, mode, owner. -EEXIST, -ESTALE (the
- * key is gone), and what rule_value says. mtime_ns 0 is now. */
-int vault_field_make(struct vault *vault, const struct vault_entry *entry, struct bytes value,
+/* Makes the prepared field with that value; prepared has its id, key, name, mode, owner. -EEXIST, -ESTALE
+ * (the key is gone), and what rule_value says. mtime_ns 0 is now. */
+int vault_field_make(struct vault *vault, const struct vault_entry *prepared, struct bytes value,
 		     int64_t mtime_ns, struct vault_entry *ret);
 
 /*

@@ -150,7 +150,7 @@ static void read_snapshot(fuse_req_t req, uint64_t ino, uint64_t fh, size_t size
 
 	if (r == 0)
 		r = snapshot_value(&fs->snapshots, fs->reader, snapshot, &value);
-	if (r < 0)
+	if (r != 0)
 		reply_error(req, ino, r);
 	else
 		reply_part(req, value->data, snapshot->size, size, offset);

@@ -189,7 +189,7 @@ static int store_pending(struct fs *fs, struct vault *vault, struct job *job)
 
 	if (r == 0)
 		r = open_file_copy(&fs->open_files, pending.id, &value);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	return vault_field_make(vault, &pending, secret_bytes(value), 0, &stored);
 }

@@ -15,7 +15,7 @@ struct data_key_ad {
 static struct data_key_ad associated_data(const unsigned char *store_id, uint64_t service,
 					  uint32_t generation)
 {
-	struct data_key_ad ad;
+	struct data_key_ad ad = {{0}};
 	unsigned char *at = ad.data;
 
 	memcpy(at, "dk", LABEL_SIZE);

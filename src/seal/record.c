@@ -19,7 +19,7 @@ struct place_ad {
 
 static struct place_ad associated_data(enum seal_part part, const struct seal_place *place)
 {
-	struct place_ad ad;
+	struct place_ad ad = {{0}};
 	unsigned char *at = ad.data;
 
 	memcpy(at, "keyfs/1", 8);

@@ -149,7 +149,7 @@ static int pin(struct store_node *node, struct blob **ret_meta, struct blob **re
 
 	if (r == 0 && node->value.data)
 		r = blob_copy(node->value, ret_value);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	node->meta = blob_bytes(*ret_meta);
 	if (node->value.data)
@@ -327,8 +327,8 @@ int entry_update_meta(struct vault *vault, struct vault_entry *entry)
 
 	if (has_value(entry->class)) {
 		r = entry_load(vault, entry->id, &old, &value);
-		if (r < 0)
-			return r;
+		if (r != 0 || !value)
+			return r != 0 ? r : -EBADMSG;
 		bytes = secret_bytes(value);
 	}
 	return entry_update(vault, entry, &bytes);

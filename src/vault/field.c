@@ -74,7 +74,7 @@ int vault_field_make(struct vault *vault, const struct vault_entry *prepared, st
 
 	if (r == 0)
 		r = entry_load(vault, entry.parent, &key, NULL);
-	if (r < 0)
+	if (r != 0)
 		return r == -ENOENT ? -ESTALE : r;
 	entry.service = key.service; /* the key may have moved to another service meanwhile */
 	entry.key_generation = key.key_generation;
@@ -139,7 +139,7 @@ int vault_field_truncate(struct vault *vault, uint64_t id, size_t size, struct v
 	r = vault_read(vault, id, &entry, &old);
 	if (r == 0)
 		r = secret_new(vault->keys->arena, size, &cut);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	memcpy(cut->data, old->data, size < old->len ? size : old->len);
 	cut->len = size;

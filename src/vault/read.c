@@ -152,7 +152,7 @@ int vault_snapshot_take(struct vault *vault, uint64_t id, struct vault_entry *re
 		r = copy_sealed(&node, snapshot);
 	if (r == 0)
 		r = entry_open(vault, &node, &entry, NULL);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (entry.class != VAULT_FIELD)
 		return -ENOENT;

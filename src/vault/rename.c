@@ -215,7 +215,7 @@ static int rename_field(struct vault *vault, const struct ends *ends, bool norep
 		r = leave_alias(vault, &from, to.id);
 	if (r == 0)
 		r = key_changed(vault, from.parent, true, n_tombstones + 1);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	renamed->to = to.id;
 	renamed->birth = to.birth;

@@ -12,7 +12,10 @@
 
 #include <cmocka.h>
 
-#define BYTES(literal) {literal, sizeof(literal) - 1}
+#define BYTES(literal)                       \
+	{                                    \
+		literal, sizeof(literal) - 1 \
+	}
 
 static struct bytes text(const char *string)
 {
