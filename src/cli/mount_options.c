@@ -24,10 +24,18 @@ static const struct word {
 	{"nosuid", NONE, false},
 	/* what /etc/fstab says to others */
 	{"_netdev", NONE, false},
+	{"async", NONE, false},
 	{"auto", NONE, false},
+	{"defaults", NONE, false},
+	{"group", NONE, false},
 	{"noauto", NONE, false},
 	{"nofail", NONE, false},
+	{"nouser", NONE, false},
+	{"owner", NONE, false},
+	{"relatime", NONE, false},
+	{"sync", NONE, false},
 	{"user", NONE, false},
+	{"users", NONE, false},
 	{"x-", NONE, true},
 	/* what mount.fuse adds for root on its own; they stay off */
 	{"dev", NONE, false},

@@ -34,14 +34,17 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 static int run_setattr(struct fs *fs, struct vault *vault, struct job *job)
 {
-	int r = 0;
+	int r = vault_get(vault, job->ino, &job->entry);
 
 	(void)fs;
-	if (job->flags & FUSE_SET_ATTR_SIZE)
-		r = vault_field_truncate(vault, job->ino, job->size, &job->entry);
+	if (r == 0)
+		r = vault_follow(vault, &job->entry);
+	if (r == 0 && job->flags & FUSE_SET_ATTR_SIZE)
+		r = vault_field_truncate(vault, job->entry.id, job->size, &job->entry);
 	if (r == 0 && job->attributes.what != 0)
-		r = vault_set_attributes(vault, job->ino, &job->attributes, &job->entry);
-	return r;
+		r = vault_set_attributes(vault, job->entry.id, &job->attributes, &job->entry);
+	/* A node that is gone: the kernel looks the name up again. */
+	return r == -ENOENT ? -ESTALE : r;
 }
 
 static void settle_setattr(struct fs *fs, struct job *job)
@@ -53,7 +56,7 @@ static void settle_setattr(struct fs *fs, struct job *job)
 		return;
 	}
 	if (job->attributes.what & VAULT_SET_MTIME)
-		open_file_set_mtime(&fs->open_files, job->ino, job->attributes.mtime_ns);
+		open_file_set_mtime(&fs->open_files, job->entry.id, job->attributes.mtime_ns);
 	attr_of_entry(&job->entry, &attr);
 	(void)fuse_reply_attr(job->req, &attr, attr_timeout_of(fs, job->ino));
 }

@@ -44,7 +44,7 @@ struct write_handle {
 	struct secret *copy;
 	bool is_changed;      /* the copy differs from what was stored, or was never stored */
 	bool is_owner_killed; /* the last process to close it was killed */
-	int error;	      /* of the first write or commit that failed: nothing is stored any more */
+	int error; /* the first that failed, or EIO when a writer was killed: nothing is stored any more */
 	unsigned n_writers;
 	bool has_more_writers; /* than fit: any flush counts as a writer's */
 	struct {

@@ -159,7 +159,12 @@ static bool must_store(struct write_handle *handle, const struct flusher *flushe
 	switch (flusher->sort) {
 	case FLUSH_BY_CLOSE:
 		handle->is_owner_killed = flusher->is_killed;
-		return !flusher->is_killed && has_written(handle, flusher->owner, flusher->thread);
+		if (!has_written(handle, flusher->owner, flusher->thread))
+			return false;
+		/* Half of something: nobody else who has it open may store it as if it were whole. */
+		if (flusher->is_killed)
+			handle->error = -EIO;
+		return !flusher->is_killed;
 	case FLUSH_BY_FSYNC:
 		return true;
 	default:

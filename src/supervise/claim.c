@@ -23,7 +23,8 @@ static int explain_open(int code, struct failure *reterr)
 	case -EACCES:
 		return fail(reterr, code, "may not be opened by this user", NULL);
 	case -EROFS:
-		return fail(reterr, code, "lies on a read-only file system", "mount it with -o ro");
+		return fail(reterr, code, "lies on a read-only file system",
+			    "copy it to where it can be written: a log lies beside it while it is open");
 	case -ELOOP:
 	case -ENXIO:
 		return fail(reterr, -EMEDIUMTYPE, "is not a store", NULL);

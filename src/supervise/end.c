@@ -35,11 +35,17 @@ void supervisor_settle(struct supervisor *supervisor, enum supervise_subject sub
 	(void)snprintf(outcome->what, sizeof(outcome->what), "%s",
 		       failure->what ? failure->what : strerrordesc_np(abs(code)));
 	(void)snprintf(outcome->hint, sizeof(outcome->hint), "%s", failure->hint ? failure->hint : "");
-	if (supervisor->report >= 0) {
-		if (write(supervisor->report, outcome, sizeof(*outcome)) != sizeof(*outcome))
-			supervisor_stop(supervisor); /* whoever waited is gone */
-		(void)close(take_fd(&supervisor->report));
-	}
+	if (code == 0)
+		supervisor_report(supervisor);
+}
+
+void supervisor_report(struct supervisor *supervisor)
+{
+	CLEANUP(cleanup_close) int report = take_fd(&supervisor->report);
+	const struct supervise_outcome *outcome = supervisor->outcome;
+
+	if (report >= 0 && write(report, outcome, sizeof(*outcome)) != sizeof(*outcome))
+		supervisor_stop(supervisor); /* whoever waited is gone */
 }
 
 void supervisor_detach(struct supervisor *supervisor)
@@ -56,6 +62,18 @@ void supervisor_detach(struct supervisor *supervisor)
 		log_line(LOG_LEVEL_ERROR, "the mount cannot be removed", r);
 		supervisor->result = r;
 	}
+}
+
+void supervisor_dismiss(struct supervisor *supervisor)
+{
+	if (supervisor->status.worker_pid == 0) {
+		supervisor->phase = PHASE_OVER;
+		return;
+	}
+	cleanup_close(&supervisor->control);
+	supervisor->control = -1;
+	supervisor->phase = PHASE_DISMISSED;
+	supervisor->deadline = clock_ms() + DISMISSED_MS;
 }
 
 void supervisor_kill(struct supervisor *supervisor)

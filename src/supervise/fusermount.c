@@ -48,7 +48,7 @@ static const struct complaint {
 	 -EPERM,
 	 {"a user may not mount on this type of file system", "choose another directory, or mount as root"}},
 	{"failed to access mountpoint", -EACCES, {"the mount point cannot be entered", NULL}},
-	{"bad mount point", -ENOENT, {"the mount point cannot be entered", NULL}},
+	{"bad mount point", -EACCES, {"the mount point cannot be entered", NULL}},
 	{"Operation not permitted",
 	 -EPERM,
 	 {"fusermount3 may not mount", "it must be set-user-id root, and not run under no_new_privs"}},

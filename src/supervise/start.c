@@ -14,7 +14,7 @@ static void give_up(struct supervisor *supervisor, enum supervise_subject subjec
 {
 	supervisor_settle(supervisor, subject, code, failure);
 	supervisor_detach(supervisor);
-	supervisor_kill(supervisor);
+	supervisor_dismiss(supervisor);
 }
 
 static int make_mount(struct supervisor *supervisor, struct failure *reterr)

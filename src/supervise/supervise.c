@@ -54,6 +54,9 @@ static void expire(struct supervisor *supervisor)
 		supervisor_detach(supervisor);
 		supervisor_kill(supervisor);
 		break;
+	case PHASE_DISMISSED:
+		supervisor_kill(supervisor);
+		break;
 	case PHASE_DETACHED:
 		log_line(LOG_LEVEL_NOTICE, "unmounted while files were open", 0);
 		supervisor_kill(supervisor);
@@ -137,6 +140,7 @@ static void end(struct supervisor *supervisor)
 	cleanup_close(&supervisor->lock);
 	if (supervisor->runtime >= 0)
 		runtime_remove(supervisor->runtime);
+	supervisor_report(supervisor);
 	clients_end(supervisor);
 	cleanup_close(&supervisor->runtime);
 	cleanup_close(&supervisor->listener);

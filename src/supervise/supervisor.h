@@ -8,7 +8,7 @@
  *   clients.c    the control socket
  *
  *   UNLOCKING --UNLOCKED--> REPLAYING --READY--> SERVING --stop--> DETACHED --5 s--> KILLED --> OVER
- *       any of them: the worker is gone --> OVER; start fails --> KILLED
+ *       any of them: the worker is gone --> OVER; start fails --> DISMISSED --1 s--> KILLED
  */
 #ifndef KEYFS_SUPERVISE_SUPERVISOR_H
 #define KEYFS_SUPERVISE_SUPERVISOR_H
@@ -24,18 +24,20 @@ enum phase {
 	PHASE_UNLOCKING, /* the worker opens the store; nothing is mounted */
 	PHASE_REPLAYING, /* mounted; the worker answers FUSE_INIT */
 	PHASE_SERVING,
-	PHASE_DETACHED, /* unmounted; open files may be finished */
-	PHASE_KILLED,	/* the worker was killed and is about to be gone */
+	PHASE_DETACHED,	 /* unmounted; open files may be finished */
+	PHASE_DISMISSED, /* there will be no mount; the worker closes the store and goes */
+	PHASE_KILLED,	 /* the worker was killed and is about to be gone */
 	PHASE_OVER,
 };
 
-#define REPLAY_MS   60000 /* a million nodes are counted in it */
-#define DETACHED_MS 5000
-#define KILLED_MS   2000
-#define REQUEST_MS  2000 /* for a client to say what it wants */
-#define COUNTS_MS   1000 /* for the worker to say its counts */
-#define NO_DEADLINE INT64_MAX
-#define CLIENTS_MAX 32
+#define REPLAY_MS    60000 /* a million nodes are counted in it */
+#define DETACHED_MS  5000
+#define DISMISSED_MS 1000
+#define KILLED_MS    2000
+#define REQUEST_MS   2000 /* for a client to say what it wants */
+#define COUNTS_MS    1000 /* for the worker to say its counts */
+#define NO_DEADLINE  INT64_MAX
+#define CLIENTS_MAX  32
 
 enum client_wait { WAIT_REQUEST, WAIT_COUNTS, WAIT_END };
 
@@ -71,13 +73,17 @@ struct supervisor {
 
 /* end.c */
 
-/* How starting went: kept, and reported, the first time. */
+/* How starting went: kept the first time.  Success is reported at once, a failure when nothing is left of it. */
 void supervisor_settle(struct supervisor *supervisor, enum supervise_subject subject, int code,
 		       const struct failure *failure);
+/* Tells whoever waits for the mount, once. */
+void supervisor_report(struct supervisor *supervisor);
 /* Unmounts and lets open files finish; while starting, gives up. */
 void supervisor_stop(struct supervisor *supervisor);
 /* Takes the mount away, if it is still there. */
 void supervisor_detach(struct supervisor *supervisor);
+/* Lets the worker close the store, so that no log of it stays behind; when it is gone, all is over. */
+void supervisor_dismiss(struct supervisor *supervisor);
 /* Kills the worker; when it is gone, all is over. */
 void supervisor_kill(struct supervisor *supervisor);
 /* Its wait status: the mount is over, or unmounted now. */

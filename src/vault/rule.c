@@ -144,6 +144,9 @@ static bool is_control_but_tab(uint32_t character)
 	return text_is_control(character) && character != '\t';
 }
 
+#define DIGITS "0123456789"
+#define IPV6   DIGITS "abcdefABCDEF:."
+
 static bool is_not_of_a_host(uint32_t c)
 {
 	return !((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
@@ -229,12 +232,65 @@ static bool is_host(struct bytes value)
 	       is_port((struct bytes){colon + 1, (size_t)(end - colon - 1)});
 }
 
+/* Whether a label, a port or an address could still begin like this: by the characters it may have. */
+static bool has_only(struct bytes text, const char *characters)
+{
+	for (size_t i = 0; i < text.len; i++)
+		if (!strchr(characters, ((const char *)text.data)[i]))
+			return false;
+	return true;
+}
+
+static bool may_be_port(struct bytes port)
+{
+	return port.len == 0 || (has_only(port, DIGITS) && is_port(port)) ||
+	       (port.len < 5 && has_only(port, "0"));
+}
+
+static bool may_be_host_name(struct bytes name)
+{
+	const char *text = name.data;
+	size_t last = name.len;
+
+	/* All labels but the one that may go on. */
+	while (last > 0 && text[last - 1] != '.')
+		last--;
+	if (last > 0 && !is_host_name((struct bytes){text, last - 1}))
+		return false;
+	return name.len - last <= 63 && (last == name.len || text[last] != '-');
+}
+
+static bool may_be_host(struct bytes value)
+{
+	const char *text = value.data;
+	const char *end = text + value.len;
+	const char *colon = memchr(text, ':', value.len);
+	const char *close = memchr(text, ']', value.len);
+
+	if (text[0] == '[') {
+		if (!close)
+			return has_only((struct bytes){text + 1, value.len - 1}, IPV6);
+		return close + 1 == end ||
+		       (close[1] == ':' && may_be_port((struct bytes){close + 2, (size_t)(end - close - 2)}));
+	}
+	if (memchr(text, '[', value.len) || close)
+		return false;
+	if (!colon)
+		return may_be_host_name(value);
+	if (has_only(value, IPV6))
+		return true;
+	return is_host_name((struct bytes){text, (size_t)(colon - text)}) &&
+	       may_be_port((struct bytes){colon + 1, (size_t)(end - colon - 1)});
+}
+
 /* What each rule asks of the line without its final newline, or of the whole where it knows no lines. */
 static const struct {
 	size_t max;
 	bool is_line;
-	bool (*is_bad)(uint32_t character);   /* NULL: any bytes */
-	bool (*is_whole)(struct bytes value); /* of a value that is not empty; NULL: nothing more */
+	bool (*is_bad)(uint32_t character); /* NULL: any bytes */
+	/* Of a value that is not empty; NULL: nothing more. */
+	bool (*is_whole)(struct bytes value);
+	bool (*may_become)(struct bytes value);
 } rules[] = {
 	[RULE_ANY] = {.max = VALUE_MAX_BYTES},
 	[RULE_LINE] = {.max = LINE_MAX_BYTES, .is_line = true, .is_bad = is_control},
@@ -242,7 +298,8 @@ static const struct {
 	[RULE_HOST] = {.max = LINE_MAX_BYTES,
 		       .is_line = true,
 		       .is_bad = is_not_of_a_host,
-		       .is_whole = is_host},
+		       .is_whole = is_host,
+		       .may_become = may_be_host},
 };
 
 int rule_value_so_far(enum value_rule rule, struct bytes value)
@@ -257,7 +314,9 @@ int rule_value_so_far(enum value_rule rule, struct bytes value)
 	}
 	if (value.len > rules[rule].max)
 		return -EFBIG;
-	return !rules[rule].is_bad || is_text(value, rules[rule].is_bad, true) ? 0 : -EINVAL;
+	if (rules[rule].is_bad && !is_text(value, rules[rule].is_bad, true))
+		return -EINVAL;
+	return value.len == 0 || !rules[rule].may_become || rules[rule].may_become(value) ? 0 : -EINVAL;
 }
 
 int rule_value(enum value_rule rule, struct bytes value)

@@ -529,6 +529,7 @@ NOBODY_OWNS_IT = f"""
 def test_mount_without_dev_fuse(made):
     result = in_private_namespace(made, WITHOUT_FUSE + '"$KEYFS" mount "$STORE" "$MNT" --key-file "$KEY"')
     assert_refusal(result, FAILED, "/dev/fuse is missing")
+    assert [path.name for path in made.place.iterdir() if path.name.startswith("store")] == ["store"]  # and no log
 
 
 def test_mount_when_dev_fuse_may_not_be_opened(made):

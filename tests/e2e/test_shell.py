@@ -386,6 +386,34 @@ def test_a_value_is_right_at_once_after_mv(prod):
             (key / "A").read_bytes()
 
 
+@pytest.mark.parametrize("command", ["chmod 640 a", "chown 1000 a", "touch -d 2020-01-01 a", "truncate -s 1 a"])
+def test_a_change_right_after_mv_is_of_what_was_moved(prod, command):
+    key = prod / "prod/custom/mysql"
+    for target in ("new", "there"):
+        write(key / "a", b"old") if target == "there" else None
+        write(key / "b", b"moved")
+        os.rename(key / "b", key / "a")
+        sh_ok(command, key)
+        found = os.stat(key / "a")
+        assert (found.st_mode & 0o777 == 0o640, found.st_uid == 1000, found.st_mtime < 1600000000, found.st_size == 1) == (
+            "chmod" in command,
+            "chown" in command,
+            "touch" in command,
+            "truncate" in command,
+        )
+        os.unlink(key / "a")
+
+
+def test_a_descriptor_of_a_moved_field_still_changes_it(prod):
+    key = prod / "prod/custom/mysql"
+    write(key / "b", b"moved")
+    with open(key / "b", "rb") as moved:
+        os.rename(key / "b", key / "a")
+        os.fchmod(moved.fileno(), 0o640)
+        assert os.fstat(moved.fileno()).st_ino == os.stat(key / "a").st_ino
+    assert os.stat(key / "a").st_mode & 0o777 == 0o640
+
+
 def test_a_field_moved_away_can_be_made_again(prod, shell):
     output = sh_ok("echo moved > b; mv b a; echo new > b; cat a; echo; cat b", prod / "prod/custom/mysql", shell)
     assert output == "moved\nnew"

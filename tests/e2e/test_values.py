@@ -129,6 +129,19 @@ def test_a_writer_that_is_killed_before_it_writes_leaves_no_variable(value):
     assert value.read_bytes() == b"old"
 
 
+def test_half_a_value_of_a_killed_command_is_not_stored_by_its_shell(value, shell):
+    """The shell closes last and was not killed; it is told, and the old value stays."""
+    script = f"{{ sh -c 'echo half; kill -9 $$'; echo rest; }} > {value}"
+    result = sh(script, value.parent, shell)
+    assert result.returncode != 0
+    assert value.read_bytes() == b"old"
+
+
+def test_a_killed_command_that_wrote_nothing_does_no_harm(value, shell):
+    assert sh(f"{{ sh -c 'kill -9 $$' || true; echo new; }} > {value}", value.parent, shell).returncode == 0
+    assert value.read_bytes() == b"new"
+
+
 def test_two_writers_the_last_close_wins(value):
     first = os.open(value, os.O_WRONLY | os.O_TRUNC)
     second = os.open(value, os.O_WRONLY | os.O_TRUNC)
