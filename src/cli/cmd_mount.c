@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 struct arguments {
@@ -196,7 +197,7 @@ static int run_in_background(struct supervise_config *config)
 {
 	CLEANUP(cleanup_close) int from = -1, to = -1;
 	struct supervise_outcome outcome;
-	int ends[2];
+	int ends[2], r;
 	pid_t pid;
 
 	if (pipe2(ends, O_CLOEXEC) < 0)
@@ -212,7 +213,10 @@ static int run_in_background(struct supervise_config *config)
 		_exit(exit_code_of(supervise_run(config, &outcome)));
 	}
 	(void)close(take_fd(&to));
-	return wait_for_mount(config, from);
+	r = wait_for_mount(config, from);
+	if (r != EXIT_DONE)
+		(void)waitpid(pid, NULL, 0); /* it reported last of all: nothing is left of it then */
+	return r;
 }
 
 int cmd_mount(int argc, char **argv)

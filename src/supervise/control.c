@@ -7,8 +7,10 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -16,6 +18,7 @@
 #define STATUS_S 3 /* longer than a supervisor waits for its worker */
 #define UMOUNT_S 10
 #define SEND_S	 10
+#define ENDED_MS 1000
 
 static void set_patience(int fd, int option, int seconds)
 {
@@ -174,6 +177,16 @@ int control_status(pid_t supervisor, struct control_status *ret)
 	return -ENOENT;
 }
 
+/* The answer comes from a process that is about to end: nothing of the mount is left when it has. */
+static void wait_for_end(pid_t supervisor)
+{
+	CLEANUP(cleanup_close) int process = pidfd_open(supervisor, 0);
+	struct pollfd ended = {process, POLLIN, 0};
+
+	if (process >= 0)
+		(void)poll(&ended, 1, ENDED_MS);
+}
+
 int control_umount(pid_t supervisor)
 {
 	CLEANUP(cleanup_close) int fd = -1;
@@ -188,6 +201,7 @@ int control_umount(pid_t supervisor)
 		r = packet_receive(fd, &result, sizeof(result), NULL);
 	if (r == -EAGAIN)
 		return -ETIMEDOUT;
+	wait_for_end(supervisor);
 	return r < 0 ? r : result.code;
 }
 

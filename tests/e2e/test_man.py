@@ -53,7 +53,6 @@ def options_of_page(page):
 # --- lint ---
 
 
-@pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc is not installed")
 @pytest.mark.parametrize("page", PAGES)
 def test_lint(page):
     result = subprocess.run(["mandoc", "-Tlint", page], cwd=MAN, capture_output=True, text=True)
