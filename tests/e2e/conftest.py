@@ -298,9 +298,8 @@ def place(request):
     watchdog.start()
     try:
         yield Path(path)
-        left = [where for where in mounts() if where.startswith(path)]
-        running = list(filter(is_running, keyfs_processes(path)))
-        assert (left, running) == ([], []), "left behind by the test"
+        wait_for(lambda: not list(filter(is_running, keyfs_processes(path))), "the last process to end")
+        assert [where for where in mounts() if where.startswith(path)] == [], "left behind by the test"
     finally:
         watchdog.cancel()
         for pid in keyfs_processes(path):
