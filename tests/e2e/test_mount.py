@@ -671,7 +671,7 @@ def test_umount_of_a_dead_mount(kf):
     """kill -9 of everything leaves ENOTCONN behind; umount removes it."""
     kf.kill_all()
     assert kf.is_mounted()
-    with refused(errno.ENOTCONN):
+    with refused(errno.ENOTCONN, errno.ECONNABORTED):  # the latter if its last thread is still on its way out
         os.listdir(kf.mnt)
     assert kf.run("umount", kf.mnt).returncode == 0
     assert not kf.is_mounted()
