@@ -12,6 +12,7 @@ from conftest import DEADLINE, LONG, is_gone, kill, tree, wait_for
 
 KILLS = 2000 if LONG else 200
 SHARDS = 8
+WRITERS = 3
 
 # Writes until something fails, and says each thing that is committed: "name number" once close has returned.
 WRITER = """
@@ -70,6 +71,52 @@ def lines_of(process, at_least):
     return said
 
 
+class Ledger:
+    """What a writer was told is committed in its key, over all kills."""
+
+    def __init__(self, key):
+        self.key = key
+        self.committed = {}  # name: the number that its value must have
+        self.gone = set()
+        key.mkdir(parents=True)
+
+    def enter(self, line):
+        name, number = line.split()
+        if number == "gone":
+            self.gone.add(name)
+            self.committed.pop(name, None)
+            return -1
+        self.committed[name] = int(number)
+        if name.startswith("MOVED"):
+            former = name.replace("MOVED", "NEW")
+            self.committed.pop(former, None)
+            self.gone.add(former)
+        return int(number)
+
+    def compare(self, lines, first, when):
+        """The key after a kill: everything that was said, whole; at most one operation more."""
+        last = -1
+        for line in lines:
+            last = self.enter(line)
+        found = tree(self.key)
+        for name, value in found.items():
+            assert is_whole(name, value), f"{when}: {name}: {value[:40]!r}"
+            assert name not in self.gone, f"{when}: {name} came back"
+        for name, number in self.committed.items():
+            if name in found:
+                following = (number + 1 if lines else first) if name == "SAME" else number
+                assert int(found[name].split()[1]) in (number, following), f"{when}: {name} is an old one"
+            else:
+                # The next operation may have been done and not been said: the last value moved or removed.
+                moved = name.replace("NEW", "MOVED")
+                assert number == last and (number % 4 == 2 or moved in found), f"{when}: {name} is lost"
+        self.committed = {name: int(value.split()[1]) for name, value in found.items()}
+        if len(found) > 300:
+            for name in found:
+                os.unlink(self.key / name)
+            self.committed.clear()
+
+
 def remount(kf):
     """A new mount, whatever the killed one has left behind."""
     if kf.process.poll() is None:
@@ -86,54 +133,26 @@ def remount(kf):
 @pytest.mark.parametrize("victim", ["worker", "supervisor"])
 @pytest.mark.parametrize("shard", range(SHARDS // 2))
 def test_kill_under_write_load(kf, shard, victim):
+    """Three writers, each in a service of its own: what one transaction gathers, it keeps or loses as a whole."""
     chance = random.Random(shard * 2 + (victim == "worker"))
-    key = kf / "prod/custom/mysql"
-    key.mkdir(parents=True)
-    committed = {}  # name: the number it was last said to have
-    gone = set()
+    ledgers = [Ledger(kf / f"service{n}/custom/mysql") for n in range(WRITERS)]
     n_said = 0
     for i in range(KILLS // SHARDS):
-        writer = subprocess.Popen([sys.executable, "-Sc", WRITER, key, str(1000 * i)], stdout=subprocess.PIPE)
+        writers = [
+            subprocess.Popen([sys.executable, "-Sc", WRITER, ledger.key, str(1000 * i)], stdout=subprocess.PIPE)
+            for ledger in ledgers
+        ]
         pid = kf.worker() if victim == "worker" else kf.process.pid
-        said = lines_of(writer, chance.randrange(1, 30))
+        said = [lines_of(writers[0], chance.randrange(1, 30)), *[b""] * (WRITERS - 1)]
         kill(pid)
-        said += lines_of(writer, 1 << 30)
-        assert writer.wait(DEADLINE) == 0
-        writer.stdout.close()
-        n_said += said.count(b"\n")
-        maybe = {}
-        for line in said.decode().splitlines():
-            name, number = line.split()
-            maybe = {name: number}
-            if number == "gone":
-                gone.add(name)
-                committed.pop(name, None)
-            else:
-                committed[name] = int(number)
-                if name.startswith("MOVED"):
-                    committed.pop(name.replace("MOVED", "NEW"), None)
-                    gone.add(name.replace("MOVED", "NEW"))
+        for n, writer in enumerate(writers):
+            said[n] += lines_of(writer, 1 << 30)
+            assert writer.wait(DEADLINE) == 0
+            writer.stdout.close()
         remount(kf)
-        found = tree(key)
-        last = max((int(n) for n in maybe.values() if n != "gone"), default=-1)
-        for name, value in found.items():
-            assert value is not None and is_whole(name, value), f"kill {i}: {name}: {value[:40]!r}"
-        for name, number in committed.items():
-            if name == "SAME":
-                assert int(found[name].split()[1]) in (number, number + 1), f"kill {i}: SAME is not the last one"
-            elif name not in found:
-                # The very next operation may have been done and not been said.
-                moved = name.replace("NEW", "MOVED")
-                assert number == last and (number % 4 == 2 or moved in found), f"kill {i}: {name} is lost"
-            else:
-                assert int(found[name].split()[1]) == number
-        for name in gone:
-            assert name not in found, f"kill {i}: {name} came back"
-        committed = {name: int(value.split()[1]) for name, value in found.items()}
-        if len(found) > 300:
-            for name in found:
-                os.unlink(key / name)
-            committed.clear()
+        for ledger, lines in zip(ledgers, said):
+            ledger.compare(lines.decode().splitlines(), 1000 * i, f"kill {i}")
+            n_said += lines.count(b"\n")
     kf.ok("check", kf.mnt)
     assert n_said > 5 * KILLS // SHARDS  # the writers were at it when the blow came
 

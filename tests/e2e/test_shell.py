@@ -601,6 +601,15 @@ def test_mv_onto_itself(prod):
     assert (prod / HOST).read_bytes() == b"x"
 
 
+def test_rename_onto_itself_after_a_rename(prod):
+    """The kernel's entry still has the old node, so it does not see that both names are one."""
+    write(prod / HOST, b"x")
+    target = prod / "prod/custom/mysql/TARGET"
+    os.rename(prod / HOST, target)
+    os.rename(target, target)
+    assert tree(target.parent) == {"TARGET": b"x"}
+
+
 def test_mv_into_itself(prod):
     with refused(errno.EINVAL):
         os.rename(prod / "prod", prod / "prod/cos/prod")

@@ -96,6 +96,8 @@ def test_a_new_variable_cannot_be_read_before_it_is_closed(value):
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     os.write(fd, b"new")
     assert os.listdir(value.parent) == ["VALUE"]
+    with refused(errno.ENOENT):
+        path.read_bytes()
     os.close(fd)
     assert sorted(os.listdir(value.parent)) == ["NEW", "VALUE"]
     assert path.read_bytes() == b"new"
