@@ -5,10 +5,12 @@
  * crypto_kdf (BLAKE2b).  One suite, no negotiation, no flag that weakens a check.  A format's bytes are given
  * at the function that makes it; all integers are little-endian.  Errors, of every function below:
  *
- *   -EBADMSG      does not authenticate: damaged, moved to another place, or made with another key
- *   -EKEYREJECTED a slot does not open with this secret (only the slot functions say so)
- *   -EINVAL       a parameter is out of its range
- *   -ENOMEM       the arena or the heap is full
+ *   -EBADMSG         does not authenticate: damaged, moved to another place, or made with another key
+ *   -EKEYREJECTED    a slot does not open with this secret (only the slot functions say so)
+ *   -EPROTONOSUPPORT made by a newer version of this program (only parse and open of slots and headers)
+ *   -EROFS           a header of a newer format may not be written (only seal_header_seal says so)
+ *   -EINVAL          a parameter is out of its range
+ *   -ENOMEM          the arena or the heap is full
  *
  * Functions are pure but for random nonces and keys; any thread may call them.  Keys are struct secret of
  * SEAL_KEY_SIZE bytes, owned by the caller.
@@ -38,23 +40,44 @@ void seal_random(void *data, size_t n);
 /* A new random key. */
 int seal_key_new(struct arena *arena, struct secret **ret);
 
+/* clang-format off */
 /*
- * --- slot: one way to unlock the master key, 168 bytes ---
+ * --- slot: one way to unlock the master key, 216 bytes ---
  *
- *   0  4 magic "CFSK"           4  1 version = 1          5  1 type         6  2 zero
- *   8 16 slot id, random       24 16 salt, new at each wrap
- *  40  4 Argon2 passes         44  4 Argon2 memory, KiB   48  4 lanes = 1   52  4 master key number
- *  56  8 created, unix s       64 32 commitment = H(KEKc, "slot" || bytes 0..63 || store id)
- *  96 24 nonce                120 48 AEAD(KEKe, master key); associated data = bytes 0..95 || store id
+ *     0   4  magic "CFSK"
+ *     4   1  version = 1
+ *     5   1  type: enum seal_slot_type
+ *     6   2  zero
+ *     8  16  slot id, random
+ *    24  16  salt, new at each wrap
+ *    40   4  Argon2 passes
+ *    44   4  Argon2 memory, KiB
+ *    48   4  lanes = 1
+ *    52   4  master key number
+ *    56   8  created, unix s
+ *    64  16  store id
+ *    80  32  label: UTF-8, zero padded, all zero for none
+ *   112  32  commitment = H(KEKc, "slot" || bytes 0..111)
+ *   144  24  nonce
+ *   168  48  AEAD(KEKe, master key); associated data = bytes 0..143
+ *
+ * A slot is self-sufficient: the bundle, the data keys and the records are bound to the store id, and can be
+ * opened even where the header is lost, the only other place that has it.
  *
  * passphrase:  P = Argon2id(passphrase, salt, passes, memory)
  * key file, credential: P = H("ikm" || salt, keyed by H(content)); no Argon2, both cost fields are 0
  * KEKe = kdf(P, 1, "keyfs-01"), KEKc = kdf(P, 2, "keyfs-01").  The commitment is compared (in constant time)
  * before the AEAD is opened, since XChaCha20-Poly1305 does not commit to its key; the cost fields are checked
- * before Argon2 runs.  The lanes are 1 for every type.  Source: research on the formats of age and LUKS2, RFC
- * 9106 for the costs.
+ * before Argon2 runs.  The lanes are 1 for every type.
+ *
+ * A later version or a type not listed here may have any size and any content past byte 5: parse and open say
+ * -EPROTONOSUPPORT, and whoever looks for a slot that opens skips it.
+ *
+ * Source: research on the formats of age and LUKS2, RFC 9106 for the costs.
  */
-#define SEAL_SLOT_SIZE 168
+/* clang-format on */
+#define SEAL_SLOT_SIZE	     216
+#define SEAL_SLOT_LABEL_SIZE 32
 
 enum seal_slot_type {
 	SEAL_SLOT_PASSPHRASE = 1,
@@ -78,30 +101,41 @@ struct seal_slot_params {
 	uint32_t memory_kib; /* SEAL_MEMORY_MIN .. SEAL_MEMORY_MAX for a passphrase, 0 otherwise */
 	uint32_t master_number;
 	int64_t created;
+	unsigned char store_id[SEAL_STORE_ID_SIZE];
+	char label[SEAL_SLOT_LABEL_SIZE + 1]; /* a string; that it is UTF-8 is for the caller to see to */
 };
 
-/* Wraps master for whoever knows input. -EINVAL: type, costs or the input's length out of range. */
-int seal_slot_make(const struct seal_slot_params *params, struct bytes input,
-		   const unsigned char store_id[SEAL_STORE_ID_SIZE], const struct secret *master,
+/* Wraps master for whoever knows input. -EINVAL: type, costs, label or the input's length out of range. */
+int seal_slot_make(const struct seal_slot_params *params, struct bytes input, const struct secret *master,
 		   unsigned char ret_slot[SEAL_SLOT_SIZE]);
 
-/* Reads the public fields. -EBADMSG: not a slot, or a version, type or cost that this program refuses. */
+/*
+ * Reads the public fields. Nothing vouches for them before the slot has opened, and the label may hold any
+ * bytes. -EBADMSG: not a slot, or costs that this program refuses. -EPROTONOSUPPORT: a newer one.
+ */
 int seal_slot_parse(struct bytes slot, struct seal_slot_params *ret);
 
 /*
- * The master key. -EKEYREJECTED: not this secret, or of a length that no slot of this type takes, or the
- * commitment or what it covers is damaged, which cannot be told apart. -EBADMSG: as above, or right secret
- * and damaged body.
+ * The master key.  store_id is the id that the slot must have; NULL accepts the slot's own, which
+ * seal_slot_parse tells and which is authentic once the slot has opened.
+ *
+ * -EKEYREJECTED: not this secret, or of a length that no slot of this type takes, or the commitment or what
+ * it covers is damaged, which cannot be told apart. -EBADMSG: as of parse, or a slot of another store (said
+ * before the secret is looked at), or right secret and damaged body. -EPROTONOSUPPORT: as of parse.
  */
-int seal_slot_open(struct bytes slot, struct bytes input, const unsigned char store_id[SEAL_STORE_ID_SIZE],
-		   struct arena *arena, struct secret **ret_master);
+int seal_slot_open(struct bytes slot, struct bytes input, const unsigned char *store_id, struct arena *arena,
+		   struct secret **ret_master);
 
+/* clang-format off */
 /*
  * --- key bundle: independent random keys, sealed by the master key, 200 bytes ---
  *
- *   0 24 nonce    24 176 AEAD(master, index 32 | set 32 | header 32 | names 32 | wrap 32)
+ *     0   24  nonce
+ *    24  176  AEAD(master, index 32 | set 32 | header 32 | names 32 | wrap 32)
+ *
  *   associated data = "bundle" || store id || master key number u32
  */
+/* clang-format on */
 #define SEAL_BUNDLE_SIZE (SEAL_OVERHEAD + 5 * SEAL_KEY_SIZE)
 
 struct seal_bundle {
@@ -122,15 +156,20 @@ int seal_bundle_open(struct bytes wrapped, const struct secret *master,
 /* Frees the keys in it, which may be NULL. */
 void seal_bundle_free(struct seal_bundle *bundle);
 
+/* clang-format off */
 /*
  * --- a service's data key, wrapped, 104 bytes ---
  *
- *   0 32 commitment = H(data key, "dk" || AD)    32 24 nonce    56 48 AEAD(wrap, data key)
+ *     0  32  commitment = H(data key, "dk" || AD)
+ *    32  24  nonce
+ *    56  48  AEAD(wrap, data key); associated data = AD
+ *
  *   AD = "dk" || store id || service id u64 || key generation u32
  *
  * The commitment is keyed by what the AEAD hides, so here it is compared after, and before the key is given
  * out.
  */
+/* clang-format on */
 #define SEAL_DATA_KEY_SIZE (SEAL_HASH_SIZE + SEAL_OVERHEAD + SEAL_KEY_SIZE)
 
 int seal_data_key_wrap(const struct secret *wrap, const unsigned char store_id[SEAL_STORE_ID_SIZE],
@@ -140,19 +179,33 @@ int seal_data_key_open(const struct secret *wrap, const unsigned char store_id[S
 		       uint64_t service, uint32_t key_generation, struct bytes wrapped, struct arena *arena,
 		       struct secret **ret);
 
+/* clang-format off */
 /*
  * --- records: a node's meta and value, bound to their place ---
  *
- *   0 24 nonce    24 n AEAD(key, len u32 | bytes | zero padding)    n+24.. tag is the last 16 bytes
+ *     0  24      nonce
+ *    24  n + 16  AEAD(key, len u32 | bytes | zero padding), n its padded size; the last 16 are the tag
+ *
  *   associated data, 80 bytes:
- *     0 8 "keyfs/1\0"   8 1 'm' or 'v'   9 1 format = 1   10 2 kind   12 4 key generation   16 16 store id
- *    32 8 id   40 8 parent   48 8 service   56 8 version   64 16 name index
+ *
+ *     0   8  "keyfs/1\0"
+ *     8   1  'm' or 'v': enum seal_part
+ *     9   1  format = 1
+ *    10   2  kind
+ *    12   4  key generation
+ *    16  16  store id
+ *    32   8  id
+ *    40   8  parent
+ *    48   8  service
+ *    56   8  version
+ *    64  16  name index
  *
  * So a ciphertext opens at its own row, in its own field, at its own version, and nowhere else.
  * Padded size (with len): meta, a multiple of 64, at least 128; value, the next of 64, 128, 256, 512, 1024,
  * 2048 and 4096, then multiples of 4096.  On opening, len must fit its padded size exactly and every padding
  * byte must be zero: a record has one form.
  */
+/* clang-format on */
 enum seal_part { SEAL_META = 'm', SEAL_VALUE = 'v' };
 
 #define SEAL_META_MAX  4096
@@ -204,23 +257,44 @@ void seal_set_element(const struct secret *set_key, uint8_t domain, const struct
 void seal_set_add(struct seal_set *set, const unsigned char element[SEAL_HASH_SIZE]);
 void seal_set_subtract(struct seal_set *set, const unsigned char element[SEAL_HASH_SIZE]);
 
+/* clang-format off */
 /*
  * --- header: one row, 264 bytes, sealed in the same transaction as what it vouches for ---
  *
- *   0  8 "KEYFS\0\1\0"   8 2 format = 1   10 2 oldest reader = 1   12 4 suite = 1   16 16 store id
- *  32  4 master key number   36 4 incompatible flags = 0   40 8 generation   48 24 nonce
- *  72 192 AEAD(header key, 176 bytes); associated data = bytes 0..71
- *     0 32 set hash   32 8 rows   40 8 next id   48 8 time, unix s   56 8 generation at the last anchor
- *    64 32 hash of the schema   96 32 hash of the previous header
- *   128 24 three counters u64, the caller's   152 24 zero
+ *     0    8  "KEYFS\0\1\0"
+ *     8    2  format = 1, from 1
+ *    10    2  oldest reader = 1: the oldest format whose programs may read this
+ *    12    4  suite = 1
+ *    16   16  store id
+ *    32    4  master key number
+ *    36    4  incompatible flags = 0
+ *    40    8  generation
+ *    48   24  nonce
+ *    72  192  AEAD(header key, the 176 bytes below); associated data = bytes 0..71
  *
- * Version, suite or flag that this program does not know: parse and open say -EPROTONOSUPPORT, whatever the
- * size past byte 71.
+ *   sealed, 176 bytes:
+ *
+ *     0   32  set hash
+ *    32    8  rows
+ *    40    8  next id
+ *    48    8  time, unix s
+ *    56    8  generation at the last anchor
+ *    64   32  hash of the schema
+ *    96   32  hash of the previous header
+ *   128   48  six counters u64: services, keys, fields, drafts, earliest expiry, spare: the caller's
+ *
+ * A format above SEAL_HEADER_FORMAT may be read, where its oldest reader says so (it then has this size and
+ * these fields), and must not be written: seal_header_seal refuses it with -EROFS.  To format 0, an oldest
+ * reader above SEAL_HEADER_FORMAT, another suite, and any flag, parse and open say -EPROTONOSUPPORT, whatever
+ * the size past byte 71.
  */
+/* clang-format on */
 #define SEAL_HEADER_SIZE   264
 #define SEAL_HEADER_FORMAT 1
+#define SEAL_N_COUNTERS	   6
 
 struct seal_header {
+	uint16_t format; /* 0 counts as 1 when sealed */
 	unsigned char store_id[SEAL_STORE_ID_SIZE];
 	uint32_t master_number;
 	uint64_t generation;
@@ -232,11 +306,12 @@ struct seal_header {
 	uint64_t anchored;
 	unsigned char schema[SEAL_HASH_SIZE];
 	unsigned char previous[SEAL_HASH_SIZE];
-	uint64_t counters[3];
+	uint64_t counters[SEAL_N_COUNTERS];
 };
 
-/* Reads the public fields, the others are 0. -EBADMSG: not a header. -EPROTONOSUPPORT: a newer format. */
+/* Reads the public fields, the others are 0. -EBADMSG: not a header. -EPROTONOSUPPORT: as above. */
 int seal_header_parse(struct bytes sealed, struct seal_header *ret);
+/* Writes format 1. -EROFS: header->format is above it, and what this program does not know would be lost. */
 int seal_header_seal(const struct secret *header_key, const struct seal_header *header,
 		     unsigned char ret[SEAL_HEADER_SIZE]);
 int seal_header_open(const struct secret *header_key, struct bytes sealed, struct seal_header *ret);

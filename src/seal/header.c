@@ -3,7 +3,6 @@
 #include "primitive.h"
 
 #include <errno.h>
-#include <sodium.h>
 #include <string.h>
 
 enum {
@@ -27,15 +26,15 @@ enum {
 	AT_SCHEMA = 64,
 	AT_PREVIOUS = 96,
 	AT_COUNTERS = 128,
-	AT_ZERO = 152,
 	SEALED_SIZE = 176,
 	/* the rest */
-	READER = 1,
+	OLDEST_READER = 1,
 	SUITE = 1,
 };
 
 _Static_assert(AT_NONCE + SEAL_OVERHEAD + SEALED_SIZE == SEAL_HEADER_SIZE, "header");
 _Static_assert(AT_NONCE + SEAL_NONCE_SIZE == PUBLIC_SIZE, "header");
+_Static_assert(AT_COUNTERS + 8 * SEAL_N_COUNTERS == SEALED_SIZE, "counters");
 
 static const unsigned char magic[8] = {'K', 'E', 'Y', 'F', 'S', 0, 1, 0};
 
@@ -43,7 +42,7 @@ static void put_public(const struct seal_header *header, unsigned char *at)
 {
 	memcpy(at + AT_MAGIC, magic, sizeof(magic));
 	le_put16(at + AT_FORMAT, SEAL_HEADER_FORMAT);
-	le_put16(at + AT_READER, READER);
+	le_put16(at + AT_READER, OLDEST_READER);
 	le_put32(at + AT_SUITE, SUITE);
 	memcpy(at + AT_STORE_ID, header->store_id, SEAL_STORE_ID_SIZE);
 	le_put32(at + AT_MASTER_NUMBER, header->master_number);
@@ -58,7 +57,8 @@ int seal_header_parse(struct bytes sealed, struct seal_header *ret)
 
 	if (sealed.len < PUBLIC_SIZE || memcmp(at + AT_MAGIC, magic, sizeof(magic)) != 0)
 		return -EBADMSG;
-	if (le_get16(at + AT_FORMAT) != SEAL_HEADER_FORMAT || le_get16(at + AT_READER) != READER ||
+	header.format = le_get16(at + AT_FORMAT);
+	if (header.format < 1 || le_get16(at + AT_READER) > SEAL_HEADER_FORMAT ||
 	    le_get32(at + AT_SUITE) != SUITE || le_get32(at + AT_FLAGS) != 0)
 		return -EPROTONOSUPPORT;
 	if (sealed.len != SEAL_HEADER_SIZE)
@@ -79,9 +79,8 @@ static void put_sealed(const struct seal_header *header, unsigned char *at)
 	le_put64(at + AT_ANCHORED, header->anchored);
 	memcpy(at + AT_SCHEMA, header->schema, SEAL_HASH_SIZE);
 	memcpy(at + AT_PREVIOUS, header->previous, SEAL_HASH_SIZE);
-	for (size_t i = 0; i < sizeof(header->counters) / sizeof(*header->counters); i++)
+	for (size_t i = 0; i < SEAL_N_COUNTERS; i++)
 		le_put64(at + AT_COUNTERS + 8 * i, header->counters[i]);
-	memset(at + AT_ZERO, 0, SEALED_SIZE - AT_ZERO);
 }
 
 static void get_sealed(const unsigned char *at, struct seal_header *header)
@@ -93,7 +92,7 @@ static void get_sealed(const unsigned char *at, struct seal_header *header)
 	header->anchored = le_get64(at + AT_ANCHORED);
 	memcpy(header->schema, at + AT_SCHEMA, SEAL_HASH_SIZE);
 	memcpy(header->previous, at + AT_PREVIOUS, SEAL_HASH_SIZE);
-	for (size_t i = 0; i < sizeof(header->counters) / sizeof(*header->counters); i++)
+	for (size_t i = 0; i < SEAL_N_COUNTERS; i++)
 		header->counters[i] = le_get64(at + AT_COUNTERS + 8 * i);
 }
 
@@ -105,6 +104,8 @@ int seal_header_seal(const struct secret *header_key, const struct seal_header *
 
 	if (!is_key(header_key))
 		return -EINVAL;
+	if (header->format > SEAL_HEADER_FORMAT)
+		return -EROFS;
 	r = secret_new(header_key->arena, SEALED_SIZE, &body);
 	if (r < 0)
 		return r;
@@ -135,8 +136,6 @@ int seal_header_open(const struct secret *header_key, struct bytes sealed, struc
 			      (struct bytes){at + AT_NONCE, SEAL_HEADER_SIZE - AT_NONCE}, body->data);
 	if (r < 0)
 		return r;
-	if (!sodium_is_zero(body->data + AT_ZERO, SEALED_SIZE - AT_ZERO))
-		return -EBADMSG;
 	get_sealed(body->data, &header);
 	*ret = header;
 	return 0;

@@ -10,7 +10,7 @@
 /* The objects in the order of their names, as SQLite keeps their texts; the comment is the index of UNIQUE.
  */
 const char sqlite_schema_script[] =
-	"CREATE TABLE header(id INTEGER PRIMARY KEY CHECK(id = 1), body BLOB NOT NULL) STRICT;\n"
+	"CREATE TABLE header(id INTEGER PRIMARY KEY CHECK(id IN (1, 2)), body BLOB NOT NULL) STRICT;\n"
 	"CREATE TABLE node(id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, service INTEGER NOT NULL,"
 	" kind INTEGER NOT NULL, version INTEGER NOT NULL, key_generation INTEGER NOT NULL,"
 	" name_index BLOB NOT NULL, meta BLOB NOT NULL, value BLOB, UNIQUE(parent, name_index)) STRICT;\n"

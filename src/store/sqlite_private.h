@@ -1,6 +1,7 @@
+/* The SQLite backend: what its files share. */
+
+/* clang-format off */
 /*
- * The SQLite backend: what its files share.
- *
  * --- the file ---
  *
  * An SQLite 3 database, mode 0600, with STORE-wal and STORE-shm beside it while a session is open.
@@ -11,8 +12,8 @@
  *
  * --- the tables (STRICT: a column holds the type that it declares) ---
  *
- *   header  one row
- *     id              INTEGER  1
+ *   header  row 1 is the header; row 2 is kept for a copy of it, and is neither read nor written now
+ *     id              INTEGER  1 or 2
  *     body            BLOB     1 byte or more: the sealed header
  *
  *   node    one row a node
@@ -39,6 +40,7 @@
  * The schema is checked word for word when a session opens, and each value against the ranges above whenever
  * a row is read: whoever can write the file may have put anything into it.
  */
+/* clang-format on */
 #ifndef KEYFS_STORE_SQLITE_PRIVATE_H
 #define KEYFS_STORE_SQLITE_PRIVATE_H
 

@@ -18,6 +18,7 @@ static int make_slot(struct vault *vault, const struct vault_unlock *unlock, con
 	unsigned char slot[SEAL_SLOT_SIZE];
 	int r;
 
+	memcpy(params.store_id, vault->keys->store_id, sizeof(params.store_id));
 	if (unlock->kind == VAULT_BY_CREDENTIAL)
 		params.type = SEAL_SLOT_CREDENTIAL;
 	if (unlock->kind == VAULT_BY_PASSPHRASE) {
@@ -25,7 +26,7 @@ static int make_slot(struct vault *vault, const struct vault_unlock *unlock, con
 		params.passes = SEAL_PASSES_DEFAULT;
 		params.memory_kib = SEAL_MEMORY_DEFAULT;
 	}
-	r = seal_slot_make(&params, unlock->secret, vault->keys->store_id, master, slot);
+	r = seal_slot_make(&params, unlock->secret, master, slot);
 	if (r < 0)
 		return r;
 	return wrap_add(vault, &(struct store_wrap){.class = STORE_WRAP_SLOT,

@@ -51,7 +51,7 @@ static int try_slots(struct store *store, const struct vault_keys *keys, enum se
 		}
 		if (r == -EBADMSG)
 			result = r;
-		else if (r != -EKEYREJECTED && r != -EINVAL) /* too short for this type: not this one */
+		else if (r != -EKEYREJECTED && r != -EINVAL && r != -EPROTONOSUPPORT) /* not this one */
 			return r;
 	}
 	return r < 0 && r != -ENOENT ? r : result;

@@ -17,6 +17,7 @@
 #define MASTER	       0x40 /* keys are written as their first byte: see key_counting */
 #define DATA_KEY       0x20
 #define BUNDLE	       0x80 /* index; the four others follow at steps of 16 */
+#define LABEL	       "caf\xc3\xa9 laptop"
 #define SERVICE	       42
 #define KEY_GENERATION 5
 #define MASTER_NUMBER  1
@@ -48,7 +49,7 @@ static const struct seal_header header = {
 	.anchored = 70,
 	.schema = "golden hash of the schema text.",
 	.previous = "golden hash of header before it",
-	.counters = {11, 12, 13},
+	.counters = {11, 12, 13, 14, 15, 16},
 };
 
 static int copy_out(const void *data, size_t n, struct blob **ret)
@@ -64,7 +65,9 @@ static int make_slot(struct seal_slot_params params, struct bytes input, struct 
 
 	params.master_number = MASTER_NUMBER;
 	params.created = 1700000000;
-	r = seal_slot_make(&params, input, store_id, master, slot);
+	memcpy(params.store_id, store_id, sizeof(params.store_id));
+	memcpy(params.label, LABEL, sizeof(LABEL));
+	r = seal_slot_make(&params, input, master, slot);
 	return r < 0 ? r : copy_out(slot, sizeof(slot), ret);
 }
 
@@ -78,13 +81,15 @@ static void open_slot(struct bytes slot, enum seal_slot_type type, struct bytes 
 	assert_int_equal(params.type, type);
 	assert_int_equal(params.master_number, MASTER_NUMBER);
 	assert_int_equal(params.created, 1700000000);
-	assert_return_code(seal_slot_open(slot, input, store_id, arena, &master), 0);
+	assert_memory_equal(params.store_id, store_id, SEAL_STORE_ID_SIZE);
+	assert_string_equal(params.label, LABEL);
+	assert_return_code(seal_slot_open(slot, input, NULL, arena, &master), 0);
 	assert_secret(master, secret_bytes(expected));
 }
 
 static int make_slot_passphrase(struct blob **ret)
 {
-	return make_slot((struct seal_slot_params){SEAL_SLOT_PASSPHRASE, LOW_PASSES, LOW_MEMORY, 0, 0},
+	return make_slot((struct seal_slot_params){SEAL_SLOT_PASSPHRASE, LOW_PASSES, LOW_MEMORY},
 			 LITERAL(PASSPHRASE), ret);
 }
 
@@ -95,7 +100,7 @@ static void open_slot_passphrase(struct bytes slot)
 
 static int make_slot_key_file(struct blob **ret)
 {
-	return make_slot((struct seal_slot_params){SEAL_SLOT_KEY_FILE, 0, 0, 0, 0}, ARRAY(key_file), ret);
+	return make_slot((struct seal_slot_params){SEAL_SLOT_KEY_FILE}, ARRAY(key_file), ret);
 }
 
 static void open_slot_key_file(struct bytes slot)
@@ -211,6 +216,7 @@ static void open_header(struct bytes sealed)
 	struct seal_header opened;
 
 	assert_return_code(seal_header_open(key, sealed, &opened), 0);
+	assert_int_equal(opened.format, 1);
 	assert_memory_equal(opened.store_id, header.store_id, SEAL_STORE_ID_SIZE);
 	assert_int_equal(opened.master_number, header.master_number);
 	assert_int_equal(opened.generation, header.generation);
@@ -221,7 +227,7 @@ static void open_header(struct bytes sealed)
 	assert_int_equal(opened.anchored, header.anchored);
 	assert_memory_equal(opened.schema, header.schema, SEAL_HASH_SIZE);
 	assert_memory_equal(opened.previous, header.previous, SEAL_HASH_SIZE);
-	for (size_t i = 0; i < 3; i++)
+	for (size_t i = 0; i < SEAL_N_COUNTERS; i++)
 		assert_int_equal(opened.counters[i], header.counters[i]);
 }
 

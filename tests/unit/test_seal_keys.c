@@ -13,12 +13,15 @@ static const struct seal_slot_params passphrase_params = {
 	.memory_kib = LOW_MEMORY,
 	.master_number = 7,
 	.created = 1700000000,
+	.store_id = "0123456789abcde",
 };
 
 static const struct seal_slot_params key_file_params = {
 	.type = SEAL_SLOT_KEY_FILE,
 	.master_number = 8,
 	.created = -1,
+	.store_id = "0123456789abcde",
+	.label = "the one in the safe",
 };
 
 static const unsigned char key_file[64] = "a key file: any bytes, 32 of them at least";
@@ -28,7 +31,7 @@ static void make_slot(const struct seal_slot_params *params, struct bytes input,
 {
 	CLEANUP(cleanup_secret_free) struct secret *master = key_counting(0x40);
 
-	assert_return_code(seal_slot_make(params, input, store_id, master, ret), 0);
+	assert_return_code(seal_slot_make(params, input, master, ret), 0);
 }
 
 /* What opening says; the secret, if there is one, is compared and freed. */
@@ -58,6 +61,8 @@ static void slot_round_trip(const struct seal_slot_params *params, struct bytes 
 	assert_int_equal(parsed.memory_kib, params->memory_kib);
 	assert_int_equal(parsed.master_number, params->master_number);
 	assert_true(parsed.created == params->created);
+	assert_memory_equal(parsed.store_id, store_id, SEAL_STORE_ID_SIZE);
+	assert_string_equal(parsed.label, params->label);
 }
 
 static void slot_opens_with_its_passphrase(void **state)
@@ -81,16 +86,77 @@ static void slot_opens_with_its_key_file(void **state)
 static void slot_has_its_fields_where_the_format_says(void **state)
 {
 	static const unsigned char head[8] = {'C', 'F', 'S', 'K', 1, SEAL_SLOT_PASSPHRASE, 0, 0};
+	static const char label[32] = "caf\xc3\xa9";
+	struct seal_slot_params params = passphrase_params;
 	unsigned char slot[SEAL_SLOT_SIZE];
 
 	(void)state;
-	make_slot(&passphrase_params, LITERAL("x"), slot);
+	memcpy(params.label, label, sizeof(label) - 1);
+	make_slot(&params, LITERAL("x"), slot);
 	assert_memory_equal(slot, head, sizeof(head));
 	assert_int_equal(le_get32(slot + 40), LOW_PASSES);
 	assert_int_equal(le_get32(slot + 44), LOW_MEMORY);
 	assert_int_equal(le_get32(slot + 48), 1);
 	assert_int_equal(le_get32(slot + 52), 7);
 	assert_int_equal(le_get64(slot + 56), 1700000000);
+	assert_memory_equal(slot + 64, store_id, 16);
+	assert_memory_equal(slot + 80, label, 32);
+}
+
+/* The commitment and the body, made a second time from the table in the header. */
+static void slot_is_bound_as_the_format_says(void **state)
+{
+	CLEANUP(cleanup_secret_free) struct secret *expected = key_counting(0x40);
+	unsigned char slot[SEAL_SLOT_SIZE];
+	unsigned char hash[SEAL_HASH_SIZE];
+	unsigned char key[SEAL_KEY_SIZE];
+	unsigned char master[SEAL_KEY_SIZE];
+
+	(void)state;
+	make_slot(&key_file_params, ARRAY(key_file), slot);
+	seal_hash(ARRAY(key_file), hash);
+	primitive_hash(hash, (struct bytes[]){LITERAL("ikm"), {slot + 24, 16}}, 2, hash);
+	primitive_derive(hash, 1, "keyfs-01", key);
+	assert_return_code(
+		primitive_decrypt(key, (struct bytes){slot, 144}, (struct bytes){slot + 144, 72}, master), 0);
+	assert_memory_equal(master, expected->data, sizeof(master));
+	primitive_derive(hash, 2, "keyfs-01", key);
+	primitive_hash(key, (struct bytes[]){LITERAL("slot"), {slot, 112}}, 2, hash);
+	assert_memory_equal(slot + 112, hash, sizeof(hash));
+}
+
+static void slot_label_comes_back(void **state)
+{
+	static const char *const labels[] = {"", "x", "laptop", "\xe9\x8d\xb5",
+					     "32 bytes, as many as there can be"};
+	struct seal_slot_params params = key_file_params;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(labels) / sizeof(*labels); i++) {
+		memset(params.label, 0, sizeof(params.label));
+		memcpy(params.label, labels[i], strnlen(labels[i], 32));
+		slot_round_trip(&params, ARRAY(key_file));
+	}
+}
+
+/* A slot has one form, whatever lies behind the end of the string that it was made with. */
+static void slot_label_is_padded_with_zeros(void **state)
+{
+	struct seal_slot_params params = key_file_params;
+	unsigned char slot[SEAL_SLOT_SIZE];
+
+	(void)state;
+	memset(params.label, 'x', sizeof(params.label));
+	params.label[1] = 0;
+	make_slot(&params, ARRAY(key_file), slot);
+	assert_memory_equal(slot + 80, ((char[32]){'x'}), 32);
+	for (size_t at = 82; at < 112; at++) {
+		slot[at] = 'x';
+		assert_int_equal(seal_slot_parse(ARRAY(slot), &params), -EBADMSG);
+		assert_int_equal(try_slot(ARRAY(slot), ARRAY(key_file), store_id), -EBADMSG);
+		slot[at] = 0;
+	}
+	assert_return_code(try_slot(ARRAY(slot), ARRAY(key_file), store_id), 0);
 }
 
 /* Same secret, same master key: neither id, salt, commitment nor body may repeat. */
@@ -104,9 +170,9 @@ static void slots_of_the_same_secret_share_nothing(void **state)
 	make_slot(&key_file_params, ARRAY(key_file), b);
 	assert_memory_not_equal(a + 8, b + 8, 16);
 	assert_memory_not_equal(a + 24, b + 24, 16);
-	assert_memory_not_equal(a + 64, b + 64, 32);
-	assert_memory_not_equal(a + 96, b + 96, 24);
-	assert_memory_not_equal(a + 120, b + 120, 48);
+	assert_memory_not_equal(a + 112, b + 112, 32);
+	assert_memory_not_equal(a + 144, b + 144, 24);
+	assert_memory_not_equal(a + 168, b + 168, 48);
 }
 
 static void wrong_secret_is_rejected(void **state)
@@ -127,7 +193,7 @@ static void wrong_secret_is_rejected(void **state)
 	assert_int_equal(try_slot(ARRAY(slot), (struct bytes){key_file, 31}, store_id), -EKEYREJECTED);
 }
 
-static void slot_of_another_store_is_rejected(void **state)
+static void slot_of_another_store_is_refused(void **state)
 {
 	unsigned char slot[SEAL_SLOT_SIZE];
 	unsigned char other[SEAL_STORE_ID_SIZE];
@@ -136,20 +202,75 @@ static void slot_of_another_store_is_rejected(void **state)
 	make_slot(&key_file_params, ARRAY(key_file), slot);
 	memcpy(other, store_id, sizeof(other));
 	other[15] ^= 1;
-	assert_int_equal(try_slot(ARRAY(slot), ARRAY(key_file), other), -EKEYREJECTED);
+	assert_int_equal(try_slot(ARRAY(slot), ARRAY(key_file), other), -EBADMSG);
+	assert_int_equal(try_slot(ARRAY(slot), LITERAL("not its secret"), other), -EBADMSG);
+}
+
+/* As after the loss of the header: the slot says whose it is, and nobody can make it say something else. */
+static void slot_opens_without_an_expected_store_id(void **state)
+{
+	struct seal_slot_params parsed;
+	unsigned char slot[SEAL_SLOT_SIZE];
+
+	(void)state;
+	make_slot(&key_file_params, ARRAY(key_file), slot);
+	assert_return_code(try_slot(ARRAY(slot), ARRAY(key_file), NULL), 0);
+	assert_return_code(seal_slot_parse(ARRAY(slot), &parsed), 0);
+	assert_memory_equal(parsed.store_id, store_id, SEAL_STORE_ID_SIZE);
+	for (size_t at = 64; at < 80; at++) {
+		slot[at] ^= 1;
+		assert_int_equal(try_slot(ARRAY(slot), ARRAY(key_file), NULL), -EKEYREJECTED);
+		slot[at] ^= 1;
+	}
+}
+
+/* A slot of a newer keyfs is told from a damaged one, so that it can be skipped. */
+static void newer_slot_of_any_length_is_not_supported(void **state)
+{
+	static const unsigned char heads[][6] = {
+		{'C', 'F', 'S', 'K', 2, 1}, {'C', 'F', 'S', 'K', 2, 4}, {'C', 'F', 'S', 'K', 255, 0},
+		{'C', 'F', 'S', 'K', 1, 0}, {'C', 'F', 'S', 'K', 1, 4}, {'C', 'F', 'S', 'K', 1, 255},
+	};
+	struct seal_slot_params parsed;
+	unsigned char slot[512];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(heads) / sizeof(*heads); i++) {
+		memset(slot, 0xa5, sizeof(slot));
+		memcpy(slot, heads[i], sizeof(heads[i]));
+		for (size_t n = 0; n <= sizeof(slot); n++) {
+			const struct bytes bytes = {slot, n};
+			const int expected = n < 6 ? -EBADMSG : -EPROTONOSUPPORT;
+
+			assert_int_equal(seal_slot_parse(bytes, &parsed), expected);
+			assert_int_equal(try_slot(bytes, ARRAY(key_file), store_id), expected);
+		}
+	}
+}
+
+static void slot_of_version_0_is_damaged(void **state)
+{
+	unsigned char slot[SEAL_SLOT_SIZE];
+
+	(void)state;
+	make_slot(&key_file_params, ARRAY(key_file), slot);
+	slot[4] = 0;
+	assert_int_equal(try_slot(ARRAY(slot), ARRAY(key_file), store_id), -EBADMSG);
 }
 
 /* What a slot with the byte at this offset damaged must say, if it still parses or not. */
 static int errno_of_slot(size_t at, const unsigned char *slot)
 {
 	struct seal_slot_params ignored;
+	int r = seal_slot_parse((struct bytes){slot, SEAL_SLOT_SIZE}, &ignored);
 
-	if (seal_slot_parse((struct bytes){slot, SEAL_SLOT_SIZE}, &ignored) < 0) {
-		assert_true(at < 8 || (at >= 40 && at < 52));
-		return -EBADMSG;
+	if (r < 0) {
+		assert_true(at < 8 || (at >= 40 && at < 52) || (at >= 80 && at < 112));
+		assert_int_equal(r, (at == 4 && slot[at] > 1) || at == 5 ? -EPROTONOSUPPORT : -EBADMSG);
+		return r;
 	}
 	assert_true(at == 5 || (at >= 8 && at < 48) || at >= 52);
-	return at < 96 ? -EKEYREJECTED : -EBADMSG;
+	return at < 64 || (at >= 80 && at < 144) ? -EKEYREJECTED : -EBADMSG;
 }
 
 static void slot_with_any_bit_flipped_is_refused(void **state)
@@ -225,7 +346,7 @@ static int try_make(struct seal_slot_params params, struct bytes input)
 {
 	CLEANUP(cleanup_secret_free) struct secret *master = key_counting(0);
 	unsigned char slot[SEAL_SLOT_SIZE] = {0};
-	int r = seal_slot_make(&params, input, store_id, master, slot);
+	int r = seal_slot_make(&params, input, master, slot);
 
 	if (r < 0)
 		assert_memory_equal(slot, (unsigned char[SEAL_SLOT_SIZE]){0}, SEAL_SLOT_SIZE);
@@ -254,6 +375,10 @@ static void slot_is_not_made_out_of_range(void **state)
 	assert_int_equal(try_make(file, (struct bytes){long_input, SEAL_KEY_FILE_MIN - 1}), -EINVAL);
 	assert_int_equal(try_make(file, (struct bytes){long_input, SEAL_KEY_FILE_MAX + 1}), -EINVAL);
 	assert_return_code(try_make(file, (struct bytes){long_input, SEAL_KEY_FILE_MAX}), 0);
+	memset(file.label, 'x', sizeof(file.label));
+	assert_int_equal(try_make(file, ARRAY(key_file)), -EINVAL);
+	file.label[32] = 0;
+	assert_return_code(try_make(file, ARRAY(key_file)), 0);
 	file.passes = 1;
 	assert_int_equal(try_make(file, ARRAY(key_file)), -EINVAL);
 	file.passes = 0;
@@ -380,7 +505,7 @@ static void key_of_another_length_is_invalid(void **state)
 	(void)state;
 	bad->len--;
 	make_bundle(good, &bundle, wrapped);
-	assert_int_equal(seal_slot_make(&key_file_params, ARRAY(key_file), store_id, bad, slot), -EINVAL);
+	assert_int_equal(seal_slot_make(&key_file_params, ARRAY(key_file), bad, slot), -EINVAL);
 	assert_int_equal(seal_bundle_wrap(&bundle, bad, store_id, 1, wrapped), -EINVAL);
 	assert_int_equal(seal_bundle_open(ARRAY(wrapped), bad, store_id, 1, arena, &opened), -EINVAL);
 	assert_int_equal(seal_data_key_wrap(bad, store_id, 1, 1, good, data_key), -EINVAL);
@@ -425,9 +550,15 @@ int test_keys(void)
 		cmocka_unit_test(slot_opens_with_its_passphrase),
 		cmocka_unit_test(slot_opens_with_its_key_file),
 		cmocka_unit_test(slot_has_its_fields_where_the_format_says),
+		cmocka_unit_test(slot_is_bound_as_the_format_says),
+		cmocka_unit_test(slot_label_comes_back),
+		cmocka_unit_test(slot_label_is_padded_with_zeros),
 		cmocka_unit_test(slots_of_the_same_secret_share_nothing),
 		cmocka_unit_test(wrong_secret_is_rejected),
-		cmocka_unit_test(slot_of_another_store_is_rejected),
+		cmocka_unit_test(slot_of_another_store_is_refused),
+		cmocka_unit_test(slot_opens_without_an_expected_store_id),
+		cmocka_unit_test(newer_slot_of_any_length_is_not_supported),
+		cmocka_unit_test(slot_of_version_0_is_damaged),
 		cmocka_unit_test(slot_with_any_bit_flipped_is_refused),
 		cmocka_unit_test(passphrase_slot_with_any_byte_changed_is_refused),
 		cmocka_unit_test(slot_of_another_length_is_refused),

@@ -371,7 +371,7 @@ static const struct seal_header header = {
 	.anchored = 0x4142434445464748,
 	.schema = "the hash of the schema's text. ",
 	.previous = "the hash of the header before. ",
-	.counters = {0x5152535455565758, 1, UINT64_MAX},
+	.counters = {0x5152535455565758, 1, UINT64_MAX, 2, 0x6162636465666768, 3},
 };
 
 static void assert_same_public(const struct seal_header *a, const struct seal_header *b)
@@ -390,6 +390,7 @@ static void header_comes_back(void **state)
 	(void)state;
 	assert_return_code(seal_header_seal(key, &header, sealed), 0);
 	assert_return_code(seal_header_open(key, ARRAY(sealed), &opened), 0);
+	assert_int_equal(opened.format, SEAL_HEADER_FORMAT);
 	assert_same_public(&opened, &header);
 	assert_memory_equal(opened.set.sum, header.set.sum, SEAL_HASH_SIZE);
 	assert_int_equal(opened.n_rows, header.n_rows);
@@ -404,9 +405,41 @@ static void header_comes_back(void **state)
 	assert_int_equal(opened.n_rows, 0);
 }
 
-static int errno_of_header(size_t at)
+/* The header's table, read a second time. */
+static void header_has_its_fields_where_the_format_says(void **state)
 {
-	return (at >= 8 && at < 16) || (at >= 36 && at < 40) ? -EPROTONOSUPPORT : -EBADMSG;
+	static const unsigned char head[16] = {'K', 'E', 'Y', 'F', 'S', 0, 1, 0, 1, 0, 1, 0, 1, 0, 0, 0};
+	CLEANUP(cleanup_secret_free) struct secret *key = key_counting(0);
+	unsigned char sealed[SEAL_HEADER_SIZE];
+	unsigned char body[176];
+
+	(void)state;
+	assert_return_code(seal_header_seal(key, &header, sealed), 0);
+	assert_memory_equal(sealed, head, sizeof(head));
+	assert_memory_equal(sealed + 16, header.store_id, 16);
+	assert_int_equal(le_get32(sealed + 32), header.master_number);
+	assert_int_equal(le_get32(sealed + 36), 0);
+	assert_int_equal(le_get64(sealed + 40), header.generation);
+	assert_return_code(primitive_decrypt(key->data, (struct bytes){sealed, 72},
+					     (struct bytes){sealed + 48, 216}, body),
+			   0);
+	assert_memory_equal(body, header.set.sum, 32);
+	assert_int_equal(le_get64(body + 32), header.n_rows);
+	assert_int_equal(le_get64(body + 40), header.next_id);
+	assert_true((int64_t)le_get64(body + 48) == header.time);
+	assert_int_equal(le_get64(body + 56), header.anchored);
+	assert_memory_equal(body + 64, header.schema, 32);
+	assert_memory_equal(body + 96, header.previous, 32);
+	for (size_t i = 0; i < 6; i++)
+		assert_int_equal(le_get64(body + 128 + 8 * i), header.counters[i]);
+}
+
+/* What a header with the byte at this offset damaged must say. */
+static int errno_of_header(size_t at, const unsigned char *sealed)
+{
+	if (le_get16(sealed + 8) == 0 || le_get16(sealed + 10) > 1)
+		return -EPROTONOSUPPORT;
+	return (at >= 12 && at < 16) || (at >= 36 && at < 40) ? -EPROTONOSUPPORT : -EBADMSG;
 }
 
 static void header_with_any_bit_flipped_is_refused(void **state)
@@ -420,7 +453,8 @@ static void header_with_any_bit_flipped_is_refused(void **state)
 	for (size_t at = 0; at < sizeof(sealed); at++)
 		for (unsigned bit = 1; bit < 256; bit <<= 1) {
 			sealed[at] ^= (unsigned char)bit;
-			assert_int_equal(seal_header_open(key, ARRAY(sealed), &opened), errno_of_header(at));
+			assert_int_equal(seal_header_open(key, ARRAY(sealed), &opened),
+					 errno_of_header(at, sealed));
 			sealed[at] ^= (unsigned char)bit;
 		}
 }
@@ -449,32 +483,79 @@ static void header_of_another_key_or_length_is_refused(void **state)
 /* A person with an old program must read "newer", not "damaged". */
 static void newer_header_of_any_length_is_not_supported(void **state)
 {
+	static const struct {
+		size_t at;
+		unsigned char value;
+	} changes[] = {
+		{8, 0},	 /* no format */
+		{10, 2}, /* oldest reader */
+		{11, 1}, /* oldest reader */
+		{12, 2}, /* suite */
+		{12, 0}, /* suite */
+		{36, 1}, /* flags */
+		{39, 1}, /* flags */
+	};
 	CLEANUP(cleanup_secret_free) struct secret *key = key_counting(0);
 	struct seal_header opened;
 	unsigned char sealed[512] = {0};
 
 	(void)state;
-	assert_return_code(seal_header_seal(key, &header, sealed), 0);
-	sealed[8] = 2;
-	assert_int_equal(seal_header_parse(ARRAY(sealed), &opened), -EPROTONOSUPPORT);
-	assert_int_equal(seal_header_open(key, ARRAY(sealed), &opened), -EPROTONOSUPPORT);
+	for (size_t i = 0; i < sizeof(changes) / sizeof(*changes); i++) {
+		assert_return_code(seal_header_seal(key, &header, sealed), 0);
+		sealed[changes[i].at] = changes[i].value;
+		for (size_t n = 72; n <= sizeof(sealed); n++) {
+			const struct bytes bytes = {sealed, n};
+
+			assert_int_equal(seal_header_parse(bytes, &opened), -EPROTONOSUPPORT);
+			assert_int_equal(seal_header_open(key, bytes, &opened), -EPROTONOSUPPORT);
+		}
+	}
 }
 
-static void header_with_anything_in_its_zeros_is_refused(void **state)
+/* As a later program writes it that lets this one read. */
+static void seal_as_format_2(const struct secret *key, unsigned char sealed[SEAL_HEADER_SIZE])
+{
+	unsigned char body[176];
+
+	assert_return_code(seal_header_seal(key, &header, sealed), 0);
+	assert_return_code(primitive_decrypt(key->data, (struct bytes){sealed, 72},
+					     (struct bytes){sealed + 48, 216}, body),
+			   0);
+	sealed[8] = 2;
+	primitive_encrypt(key->data, (struct bytes){sealed, 72}, ARRAY(body), sealed + 48);
+}
+
+static void later_header_that_may_be_read_opens_and_is_not_written(void **state)
 {
 	CLEANUP(cleanup_secret_free) struct secret *key = key_counting(0);
 	struct seal_header opened;
 	unsigned char sealed[SEAL_HEADER_SIZE];
-	unsigned char body[176];
+	unsigned char again[SEAL_HEADER_SIZE] = {0};
 
 	(void)state;
-	for (size_t at = 151; at < sizeof(body); at++) {
-		assert_return_code(seal_header_seal(key, &header, sealed), 0);
-		memset(body, 0, sizeof(body));
-		body[at] = 1;
-		primitive_encrypt(key->data, (struct bytes){sealed, 72}, ARRAY(body), sealed + 48);
-		assert_int_equal(seal_header_open(key, ARRAY(sealed), &opened), at == 151 ? 0 : -EBADMSG);
-	}
+	seal_as_format_2(key, sealed);
+	assert_return_code(seal_header_parse(ARRAY(sealed), &opened), 0);
+	assert_int_equal(opened.format, 2);
+	assert_same_public(&opened, &header);
+	assert_return_code(seal_header_open(key, ARRAY(sealed), &opened), 0);
+	assert_int_equal(opened.format, 2);
+	assert_memory_equal(opened.counters, header.counters, sizeof(header.counters));
+	assert_int_equal(seal_header_seal(key, &opened, again), -EROFS);
+	assert_memory_equal(again, ((unsigned char[SEAL_HEADER_SIZE]){0}), sizeof(again));
+	assert_int_equal(seal_header_parse((struct bytes){sealed, sizeof(sealed) - 1}, &opened), -EBADMSG);
+}
+
+static void header_that_was_opened_can_be_sealed(void **state)
+{
+	CLEANUP(cleanup_secret_free) struct secret *key = key_counting(0);
+	struct seal_header opened;
+	unsigned char sealed[SEAL_HEADER_SIZE];
+
+	(void)state;
+	assert_return_code(seal_header_seal(key, &header, sealed), 0);
+	assert_return_code(seal_header_open(key, ARRAY(sealed), &opened), 0);
+	assert_return_code(seal_header_seal(key, &opened, sealed), 0);
+	assert_int_equal(le_get16(sealed + 8), 1);
 }
 
 int test_records(void)
@@ -495,10 +576,12 @@ int test_records(void)
 		cmocka_unit_test(value_does_not_stay_in_the_arena),
 		cmocka_unit_test(equal_plaintexts_seal_to_nothing_in_common),
 		cmocka_unit_test(header_comes_back),
+		cmocka_unit_test(header_has_its_fields_where_the_format_says),
 		cmocka_unit_test(header_with_any_bit_flipped_is_refused),
 		cmocka_unit_test(header_of_another_key_or_length_is_refused),
 		cmocka_unit_test(newer_header_of_any_length_is_not_supported),
-		cmocka_unit_test(header_with_anything_in_its_zeros_is_refused),
+		cmocka_unit_test(later_header_that_may_be_read_opens_and_is_not_written),
+		cmocka_unit_test(header_that_was_opened_can_be_sealed),
 	};
 
 	return cmocka_run_group_tests_name("records", tests, NULL, NULL);

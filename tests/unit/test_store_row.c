@@ -87,6 +87,39 @@ static void test_a_header_or_wrap_of_a_wrong_type_is_damage(void **state)
 	store_sqlite.close(store);
 }
 
+/* Row 2 of header is kept for a copy: it may be there, and is neither read nor written. */
+static void test_a_copy_of_the_header_is_left_alone(void **state)
+{
+	struct fixture *f = *state;
+	struct store *store;
+	struct bytes header;
+
+	sqlite_meddle(f->where, "INSERT INTO header VALUES (2, x'636f7079')");
+	store = sqlite_open_session(f->where, STORE_WRITE);
+	assert_int_equal(store_sqlite.verify(store), 0);
+	assert_int_equal(store_sqlite.begin(store), 0);
+	assert_int_equal(store_sqlite.header_put(store, (struct bytes){"new", 3}), 0);
+	assert_int_equal(store_sqlite.commit(store), 0);
+	assert_int_equal(store_sqlite.header_get(store, &header), 0);
+	assert_int_equal(header.len, 3);
+	assert_memory_equal(header.data, "new", 3);
+	store_sqlite.close(store);
+	/* Fails unless it is still there as it was. */
+	sqlite_meddle(f->where, "CREATE TEMP TABLE one(n CHECK(n = 1)); INSERT INTO one"
+				" SELECT count(*) FROM header WHERE id = 2 AND body = x'636f7079'");
+}
+
+static void test_verify_finds_a_third_header(void **state)
+{
+	struct fixture *f = *state;
+	struct store *store;
+
+	sqlite_meddle(f->where, "PRAGMA ignore_check_constraints = ON; INSERT INTO header VALUES (3, x'00')");
+	store = sqlite_open_session(f->where, STORE_READ);
+	assert_int_equal(store_sqlite.verify(store), -EBADMSG);
+	store_sqlite.close(store);
+}
+
 static void test_verify_finds_what_listings_step_over(void **state)
 {
 	struct fixture *f = *state;
@@ -172,6 +205,8 @@ int sqlite_rows(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_column_of_a_wrong_type_or_range_is_damage),
 		CLAIM(a_header_or_wrap_of_a_wrong_type_is_damage),
+		CLAIM(a_copy_of_the_header_is_left_alone),
+		CLAIM(verify_finds_a_third_header),
 		CLAIM(verify_finds_what_listings_step_over),
 		cmocka_unit_test(test_verify_finds_an_index_that_does_not_agree),
 		CLAIM(verify_finds_a_damaged_page),
