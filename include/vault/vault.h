@@ -1,44 +1,66 @@
+/* clang-format off */
 /*
  * The vault: services, key types, keys and fields, their rules and their transactions, over a store of sealed
  * records.  Everything that a person may do to the tree is one function here.
  *
- * A session (struct vault) belongs to one thread.  One session may write; readers see what it has committed.
- * Ids are 64-bit, from a counter, never reused; the root is VAULT_ROOT.
+ * A session (struct vault) belongs to one thread.  One session may write; readers see what it has committed.  Ids
+ * are 64-bit, from a counter, never reused; the root is VAULT_ROOT, ids below VAULT_FIRST_ID are the system's.
  *
  * Errors, of every function: those of store.h and rule.h, and
- *   -ENOENT     no such entry       -EEXIST     the name is taken (a key's name: in any type)
- *   -ENOTEMPTY  as rmdir(2)         -ENOTDIR, -EISDIR  the entry is of the other sort
+ *   -ENOENT     no such entry
+ *   -EEXIST     the name is taken (a key's name: in any type)
+ *   -ENOTEMPTY  as rmdir(2)
+ *   -ENOTDIR, -EISDIR  the entry is of the other sort
  *   -EPERM      nothing of the sort may be there: a fifth type, an unknown field, a directory in a key
+ *   -ESTALE     what an id meant is gone
  *   -EBADMSG    a record is damaged or was moved
  *   -ENOKEY     the store is locked
  * A function that fails has changed nothing.
  *
- * --- meta record, 96 bytes and the name (the plaintext of seal.h's record 'm') ---
- *   0  2 name length   2  2 zero         4  4 flags = 0          8  4 mode (permission bits)
- *  12  4 uid          16  4 gid         20  4 size as written   24  4 size as presented
- *  28  4 ids kept for removed and moved fields (keys only)
- *  32  8 mtime, ns    40  8 ctime, ns   48  8 birth time, ns
- *  56  8 value version: generation in which the bytes last changed
- *  64  8 birth: generation in which the entry was made
- *  72  8 moved to: the id that an entry of kind VAULT_MOVED now answers as, else 0
- *  80  8 expiry, unix s, 0 none   88 8 key version: how often the key's fields were changed (keys only)
- *  96  n name
- * Flags, expiry and kinds that this program does not know: -EBADMSG, never ignored.
+ * --- meta record: 96 bytes and the name (the plaintext of seal.h's record 'm') ---
+ *    0  2 name length              2  2 zero
+ *    4  4 flags = 0                8  4 mode (permission bits)
+ *   12  4 uid                     16  4 gid
+ *   20  4 size as written         24  4 size as presented
+ *   28  4 of a key: ids kept for removed and moved fields
+ *         of a service: generation of its data key that new and changed records get
+ *   32  8 mtime, ns               40  8 ctime, ns              48  8 birth time, ns
+ *   56  8 value version: generation in which the bytes last changed
+ *   64  8 birth: generation in which the entry was made
+ *   72  8 moved to: the id that an entry of class VAULT_MOVED now answers as, else 0
+ *   80  8 expiry, unix s, 0 none  88  8 key version: how often the key's fields were changed (keys only)
+ *   96  n name
+ * Flags, expiry and classes that this program does not know: -EBADMSG, never ignored.
  *
- * --- kind: class in the high byte, number of the key type in the low one (0 where there is none) ---
+ * --- columns of a row ---
+ *   kind            class in the high byte, number of the key type in the low one (0 where there is none)
+ *   service         id of the service it belongs to; 0 of the root and of services
+ *   version         generation of the transaction that wrote the row
+ *   key generation  of the key that seals this row: below a service, its data key; else the names key (1)
  *
- * --- parents and name spaces (first byte of the name index) ---
- *   root, id 1: parent 0, space 0            service: parent root, space 1
- *   type directory: parent service, space 2  key: parent SERVICE (so that one constraint makes its name
- * unique field, tombstone, draft: parent key, space 4                over all types), space 3 moved: parent
- * key, space 5, its name index made of its own id
+ * --- parents, and name spaces (first byte of the name index) ---
+ *   class           parent              space  name
+ *   root            0                   0      ""
+ *   service         root                1      its name
+ *   type            its service         2      its name
+ *   key             its SERVICE         3      its name: one constraint makes it unique over all types
+ *   field           its key             4      its name
+ *   tombstone       its key             4      the name that it keeps
+ *   moved           its key             5      its own id, 8 bytes
+ *   kept for later:
+ *   draft           its key             4      its name, at most 128 bytes as any
+ *   attribute       the node            6      its name, at most 255 bytes
+ *   past version    its field           7      its value version, 8 bytes
+ *   requests done   0                   8      "", at a fixed id below VAULT_FIRST_ID
  *
- * --- counters of the header: services, keys, fields ---
+ * --- set hash: one element a row ---
+ *   domain 1, nodes: id u64 | parent u64 | service u64 | version u64 | kind u16 | key generation u32 |
+ *                    name index 16 | tag of meta 16 | tag of value 16 (zero without a value)
+ *   domain 2, wraps: class u8 | owner u64 | generation u32 | body
  *
- * --- set hash: one element a row; domains: 1 nodes, over id u64 | parent u64 | service u64 | version u64 |
- *     kind u16 | key generation u32 | name index 16 | tag of meta 16 | tag of value 16 (zero without a
- * value); 2 wraps, over class u8 | owner u64 | generation u32 | body ---
+ * --- counters of the header: services, keys, fields (then drafts, earliest expiry, spare) ---
  */
+/* clang-format on */
 #ifndef KEYFS_VAULT_VAULT_H
 #define KEYFS_VAULT_VAULT_H
 
@@ -89,7 +111,8 @@ struct vault_entry {
 	uint64_t birth;
 	uint64_t moved_to;
 	uint64_t key_version;
-	uint32_t n_tombstones;
+	uint32_t n_tombstones;	      /* of keys */
+	uint32_t data_key_generation; /* of services */
 	uint16_t name_len;
 	char name[NAME_MAX_BYTES + 1]; /* also ended by a NUL */
 };
@@ -223,14 +246,17 @@ int vault_mkdir(struct vault *vault, uint64_t dir, struct bytes name, const stru
 int vault_field_prepare(struct vault *vault, uint64_t key, struct bytes name,
 			const struct vault_caller *caller, struct vault_entry *ret);
 
+/* Instead of an mtime: now, when the bytes change. */
+#define VAULT_NOW INT64_MIN
+
 /* Makes the prepared field with that value; prepared has its id, key, name, mode, owner. -EEXIST, -ESTALE
- * (the key is gone), and what rule_value says. mtime_ns 0 is now. */
+ * (the key is gone), and what rule_value says. mtime_ns may be VAULT_NOW. */
 int vault_field_make(struct vault *vault, const struct vault_entry *prepared, struct bytes value,
 		     int64_t mtime_ns, struct vault_entry *ret);
 
 /*
  * Gives field id, made in generation birth, a new value; the same bytes change nothing, mtime included
- * (unless mtime_ns is not 0).  -ESTALE: that field is no longer there (removed, perhaps made again).
+ * (unless mtime_ns is not VAULT_NOW).  -ESTALE: that field is no longer there (removed, perhaps made again).
  */
 int vault_field_set(struct vault *vault, uint64_t id, uint64_t birth, struct bytes value, int64_t mtime_ns,
 		    struct vault_entry *ret);

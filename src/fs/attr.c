@@ -58,42 +58,62 @@ void entry_param(struct fs *fs, const struct vault_entry *entry, struct fuse_ent
 	attr_of_entry(entry, &ret->attr);
 }
 
-static void attr_of_removed(struct fs *fs, const struct vault_entry *entry, struct stat *ret)
+/* What is still open of a field or a directory that is gone: its attributes, and no name. */
+static int entry_of_gone(struct fs *fs, uint64_t ino, struct vault_entry *ret, size_t *ret_size)
 {
-	size_t size;
+	int r = open_file_gone(&fs->open_files, ino, ret, ret_size);
 
-	attr_of_entry(entry, ret);
-	ret->st_nlink = 0;
-	if (snapshot_any_size(&fs->snapshots, entry->id, &size) == 0)
-		ret->st_size = (off_t)size;
+	if (r == -ENOENT)
+		r = snapshot_any(&fs->snapshots, ino, ret, ret_size);
+	return r;
 }
 
-int attr_of_node(struct fs *fs, uint64_t ino, struct stat *ret)
+static int find_entry(struct fs *fs, uint64_t ino, struct vault_entry *ret, bool *ret_is_gone)
+{
+	size_t size;
+	int r = vault_get(fs->reader, ino, ret);
+
+	*ret_is_gone = false;
+	if (r == 0)
+		r = vault_follow(fs->reader, ret);
+	if (r != -ENOENT && r != -ESTALE && (r < 0 || ret->class != VAULT_TOMBSTONE))
+		return r;
+	/* Not in the store, or no more: it may be pending, or still be open. */
+	if (open_file_pending(&fs->open_files, ino, ret) == 0)
+		return 0;
+	*ret_is_gone = true;
+	if (entry_of_gone(fs, ino, ret, &size) < 0)
+		/* Nobody's. ESTALE makes the kernel look the name up again, where ENOENT would end open(2).
+		 */
+		return -ESTALE;
+	ret->size = (uint32_t)size;
+	return 0;
+}
+
+int attr_of_node(struct fs *fs, uint64_t ino, uint64_t fh, struct stat *ret, struct timespec *ret_btime)
 {
 	struct vault_entry entry;
-	int r = vault_get(fs->reader, node_row(ino), &entry);
+	struct handle_view view;
+	bool is_gone = false;
+	int r;
 
-	if (node_space(ino) == SPACE_KEY_NAME) {
-		if (r == 0)
-			attr_of_key_name(&entry, ret);
-		return r == -ENOENT ? -ESTALE : r;
-	}
-	if (r == 0)
-		r = vault_follow(fs->reader, &entry);
-	/* Not in the store, or a tombstone of that name: it may be pending. */
-	if (r == -ENOENT || (r == 0 && entry.class == VAULT_TOMBSTONE)) {
-		int pending = open_file_pending(&fs->open_files, ino, &entry);
-
-		r = pending == 0 ? 0 : r;
-	}
-	/* Nobody's any more. ESTALE makes the kernel look the name up again, where ENOENT would end the
-	 * open(2). */
+	if (node_space(ino) == SPACE_KEY_NAME)
+		r = vault_get(fs->reader, node_row(ino), &entry);
+	else
+		r = find_entry(fs, ino, &entry, &is_gone);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
-	if (entry.class == VAULT_TOMBSTONE)
-		attr_of_removed(fs, &entry, ret);
+	if (node_space(ino) == SPACE_KEY_NAME)
+		attr_of_key_name(&entry, ret);
 	else
 		attr_of_entry(&entry, ret);
+	if (is_gone)
+		ret->st_nlink = 0;
+	/* A writer sees the size of what it is writing; a predecessor's handle has nothing to show. */
+	if (handle_sort(fh) == HANDLE_WRITER && handle_view(&fs->open_files, fh, &view) == 0)
+		ret->st_size = (off_t)view.size;
+	if (ret_btime)
+		*ret_btime = timespec_of(entry.btime_ns);
 	return 0;
 }
 

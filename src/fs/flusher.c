@@ -9,14 +9,28 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PF_SIGNALED 0x00000400UL /* include/linux/sched.h: killed by a signal */
+#define PF_SIGNALED	0x00000400UL /* include/linux/sched.h */
+
+/* Fields of the file, counted from 1 as in proc(5). */
+#define FIELD_FLAGS	9
+#define FIELD_EXIT_CODE 52
+
+/* A number in the text that follows field 2; 0 when there is none. */
+static unsigned long field(const char *after_name, int number)
+{
+	const char *at = after_name;
+
+	for (int i = 2; at && i < number; i++)
+		at = strchr(at + 1, ' ');
+	return at ? strtoul(at + 1, NULL, 10) : 0;
+}
 
 bool flusher_is_killed(pid_t thread)
 {
 	CLEANUP(cleanup_close) int fd = -1;
 	char path[32];
-	char text[512];
-	const char *at;
+	char text[1024];
+	const char *after_name;
 	ssize_t n;
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)thread);
@@ -27,9 +41,7 @@ bool flusher_is_killed(pid_t thread)
 	if (n <= 0)
 		return false;
 	text[n] = '\0';
-	at = strrchr(text,
-		     ')'); /* the command's name may hold anything; field 2 ends at its last parenthesis */
-	for (int field = 2; at && field < 9; field++)
-		at = strchr(at + 1, ' ');
-	return at && (strtoul(at + 1, NULL, 10) & PF_SIGNALED);
+	after_name = strrchr(text, ')'); /* the command's name may hold anything; it ends field 2 */
+	return (field(after_name, FIELD_FLAGS) & PF_SIGNALED) &&
+	       (field(after_name, FIELD_EXIT_CODE) & 0x7f) != 0;
 }

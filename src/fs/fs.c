@@ -12,8 +12,9 @@
 /* A request is at most this long: the header, the largest WRITE, and what the kernel asks for besides. */
 #define RECEIVE_SIZE   (WRITE_MAX + 4096)
 
-/* Plaintext kept for readers, at most: a quarter of the arena. */
-#define SNAPSHOT_SHARE 4
+/* Plaintext kept for readers: an eighth of the arena. Writers' copies may take a half; the rest is for work.
+ */
+#define SNAPSHOT_SHARE 8
 
 static int new_session(struct fs *fs)
 {

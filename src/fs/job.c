@@ -32,7 +32,6 @@ void job_free(struct job *job)
 {
 	if (!job)
 		return;
-	secret_free(job->commit.value);
 	secret_free(job->value);
 	explicit_bzero(job, sizeof(*job));
 	free(job);

@@ -22,15 +22,17 @@ struct job;
 struct job_sort {
 	int (*run)(struct fs *fs, struct vault *vault, struct job *job);
 	void (*settle)(struct fs *fs, struct job *job);
-	bool removes; /* leaves something behind that vault_tidy should clear away */
-	bool frees;   /* must work on a full disk */
+	bool removes;	 /* leaves something behind that vault_tidy should clear away */
+	bool frees;	 /* must work on a full disk */
+	bool ends_batch; /* changes what open files are: settled before any other job is run */
 };
 
 struct job {
 	struct job *next;
 	const struct job_sort *sort;
 	fuse_req_t req;
-	int result; /* of run, or of the transaction */
+	int result;	 /* of run, or of the transaction */
+	bool ends_batch; /* as of its sort, for this job alone */
 
 	/* What is asked; the members that a sort uses are named where it is defined. */
 	uint64_t dir;
@@ -44,6 +46,8 @@ struct job {
 	unsigned flags;
 	struct fuse_file_info fi;
 	struct commit commit;
+	bool is_in_memory; /* run found that only memory has to change */
+	enum open_state state;
 	struct pending_release release;
 
 	/* What came of it. */

@@ -4,28 +4,30 @@
  * request into memfd_secret memory: it must be ordinary.)
  */
 #include "private.h"
+#include "statx.h"
 
 #include <errno.h>
 #include <linux/fuse.h>
 #include <string.h>
 #include <unistd.h>
 
-/* Operations that libfuse 3.14 has not heard of, and would answer with ENOSYS by accident. */
-static const struct {
-	uint32_t opcode;
-	int error;
-} unknown_to_libfuse[] = {
-	{50, -EOPNOTSUPP}, /* FUSE_SYNCFS: what is answered is on disk; the kernel asks virtiofs alone */
-	{51, -EOPNOTSUPP}, /* FUSE_TMPFILE: a file without a name belongs to no key */
-	{52, -ENOSYS}, /* FUSE_STATX, on purpose: the kernel then uses GETATTR, which has all but the birth
-			  time */
-};
+/* The last operation that libfuse 3.14 knows something of: FUSE_COPY_FILE_RANGE. */
+#define LIBFUSE_LAST 47
 
-static int reply_raw(struct fs *fs, const struct fuse_in_header *in, int error)
+/*
+ * What libfuse has not heard of it would answer with ENOSYS, which the kernel remembers for the life of the
+ * mount. FUSE_STATX is answered (it has the birth time); all others, known or not, are operations that are
+ * not supported: a file without a name (FUSE_TMPFILE) belongs to no key, the copying ones leave copying to
+ * their caller, and so on.
+ */
+static void answer_unknown(struct fs *fs, const struct fuse_in_header *in, size_t len)
 {
-	struct fuse_out_header out = {.len = sizeof(out), .error = error, .unique = in->unique};
+	struct fuse_out_header out = {.len = sizeof(out), .error = -EOPNOTSUPP, .unique = in->unique};
 
-	return write(fs->fuse_fd, &out, sizeof(out)) < 0 ? -errno : 0;
+	if (in->opcode == STATX_OPCODE)
+		statx_answer(fs, in, len);
+	else
+		(void)!write(fs->fuse_fd, &out, sizeof(out)); /* ENOENT: nobody waits for it any more */
 }
 
 static void answer(struct fs *fs, size_t len)
@@ -33,13 +35,10 @@ static void answer(struct fs *fs, size_t len)
 	const struct fuse_in_header *in = (const void *)fs->receive->data;
 	struct fuse_buf buffer = {.size = len, .mem = fs->receive->data};
 
-	for (size_t i = 0; i < sizeof(unknown_to_libfuse) / sizeof(*unknown_to_libfuse); i++) {
-		if (in->opcode == unknown_to_libfuse[i].opcode) {
-			(void)reply_raw(fs, in, unknown_to_libfuse[i].error);
-			return;
-		}
-	}
-	fuse_session_process_buf(fs->session, &buffer);
+	if (in->opcode > LIBFUSE_LAST)
+		answer_unknown(fs, in, len);
+	else
+		fuse_session_process_buf(fs->session, &buffer);
 }
 
 int fs_run(struct fs *fs)

@@ -53,8 +53,8 @@ static inline uint64_t handle_version(uint64_t fh)
 	return fh & (((uint64_t)1 << 56) - 1);
 }
 
-/* The version that a reader of a field has that was never stored. Stored ones begin at 1. */
-#define VERSION_PENDING 0
+/* Of a reader of what has no stored value. Versions of values begin at 1. */
+#define VERSION_NONE 0
 
 /* worker: any number, of which 30 bits are used. */
 static inline uint64_t handle_writer(uint32_t worker, uint32_t number)

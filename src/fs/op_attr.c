@@ -13,36 +13,42 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int r;
 
 	barrier_wait(&fs->barrier, ino);
-	r = attr_of_node(fs, ino, &attr);
-	if (r == 0 && fi && handle_sort(fi->fh) == HANDLE_WRITER) {
-		struct vault_entry entry;
-		size_t size;
-
-		/* A writer sees the size of what it is writing. A predecessor's handle has nothing to show.
-		 */
-		if (handle_entry(&fs->open_files, fi->fh, &entry, &size) == 0)
-			attr.st_size = (off_t)size;
-	}
+	r = attr_of_node(fs, ino, fi ? fi->fh : 0, &attr, NULL);
 	if (r < 0)
 		reply_error(req, ino, r);
 	else
 		(void)fuse_reply_attr(req, &attr, attr_timeout_of(fs, ino));
 }
 
-/* --- setattr: size, then everything else, in one transaction. Uses ino, flags (FUSE_SET_ATTR_*), size,
- * attributes --- */
+/*
+ * --- setattr: size, then everything else, in one transaction ---
+ * Uses ino, flags (FUSE_SET_ATTR_*), size, attributes.  is_in_memory: of a field that is not stored yet.
+ */
 
-static int run_setattr(struct fs *fs, struct vault *vault, struct job *job)
+static int set_stored(struct vault *vault, struct job *job)
 {
-	int r = vault_get(vault, job->ino, &job->entry);
+	int r = vault_follow(vault, &job->entry);
 
-	(void)fs;
-	if (r == 0)
-		r = vault_follow(vault, &job->entry);
 	if (r == 0 && job->flags & FUSE_SET_ATTR_SIZE)
 		r = vault_field_truncate(vault, job->entry.id, job->size, &job->entry);
 	if (r == 0 && job->attributes.what != 0)
 		r = vault_set_attributes(vault, job->entry.id, &job->attributes, &job->entry);
+	return r;
+}
+
+static int run_setattr(struct fs *fs, struct vault *vault, struct job *job)
+{
+	struct vault_entry pending;
+	int r = vault_get(vault, job->ino, &job->entry);
+
+	job->is_in_memory = (r == -ENOENT || (r == 0 && job->entry.class == VAULT_TOMBSTONE)) &&
+			    open_file_pending(&fs->open_files, job->ino, &pending) == 0;
+	if (job->is_in_memory && job->flags & FUSE_SET_ATTR_SIZE)
+		return -ENOENT; /* there is nothing yet that could be cut */
+	if (job->is_in_memory)
+		return job->attributes.what & VAULT_SET_MODE && job->attributes.mode & ~0777U ? -EPERM : 0;
+	if (r == 0)
+		r = set_stored(vault, job);
 	/* A node that is gone: the kernel looks the name up again. */
 	return r == -ENOENT ? -ESTALE : r;
 }
@@ -51,11 +57,13 @@ static void settle_setattr(struct fs *fs, struct job *job)
 {
 	struct stat attr;
 
+	if (job->result == 0 && job->is_in_memory)
+		job->result = open_file_set_pending(&fs->open_files, job->ino, &job->attributes, &job->entry);
 	if (job->result < 0) {
 		reply_error(job->req, job->ino, job->result);
 		return;
 	}
-	if (job->attributes.what & VAULT_SET_MTIME)
+	if (!job->is_in_memory && job->attributes.what & VAULT_SET_MTIME)
 		open_file_set_mtime(&fs->open_files, job->entry.id, job->attributes.mtime_ns);
 	attr_of_entry(&job->entry, &attr);
 	(void)fuse_reply_attr(job->req, &attr, attr_timeout_of(fs, job->ino));
@@ -63,8 +71,15 @@ static void settle_setattr(struct fs *fs, struct job *job)
 
 static const struct job_sort setattr_job = {.run = run_setattr, .settle = settle_setattr};
 
+/* Years 1678 to 2262; what lies outside is the first or the last moment of them, as file systems do. */
 static int64_t ns_of(struct timespec time)
 {
+	const int64_t limit = INT64_MAX / 1000000000 - 1;
+
+	if (time.tv_sec < -limit)
+		return -limit * 1000000000;
+	if (time.tv_sec > limit)
+		return limit * 1000000000;
 	return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
@@ -92,50 +107,40 @@ static void attributes_of(const struct stat *attr, int to_set, struct vault_attr
 	}
 }
 
-/* What needs no transaction: nothing to set, the size of a private copy, or a field that is not stored yet.
- */
-static int set_in_memory(struct fs *fs, uint64_t ino, int to_set, const struct vault_attributes *set,
-			 const struct stat *attr, const struct fuse_file_info *fi, int thread, bool *ret_done)
-{
-	bool has_size = to_set & FUSE_SET_ATTR_SIZE;
-	struct vault_entry pending;
-	int r;
-
-	*ret_done = true;
-	if (has_size && fi && handle_sort(fi->fh) == HANDLE_WRITER) {
-		r = handle_truncate(&fs->open_files, fi->fh, (size_t)attr->st_size, thread);
-		if (r < 0)
-			return r;
-		has_size = false;
-	}
-	if (set->what == 0 && !has_size)
-		return 0;
-	if (open_file_pending(&fs->open_files, ino, &pending) == 0)
-		return has_size ? -EBUSY : open_file_set_pending(&fs->open_files, ino, set, &pending);
-	*ret_done = false;
-	return 0;
-}
-
 static void submit_setattr(fuse_req_t req, uint64_t ino, int to_set, const struct vault_attributes *set,
-			   const struct stat *attr, bool has_handle)
+			   size_t size)
 {
+	struct fs *fs = fs_of(req);
 	struct job *job = job_new(req, &setattr_job);
+	struct vault_entry pending;
 
 	if (!job)
 		return;
 	job->ino = ino;
 	job->attributes = *set;
-	job->flags = has_handle ? (unsigned)to_set & ~(unsigned)FUSE_SET_ATTR_SIZE : (unsigned)to_set;
-	job->size = (size_t)attr->st_size;
-	writer_submit(fs_of(req)->writer, job);
+	job->flags = (unsigned)to_set;
+	job->size = size;
+	/* So that a close that comes after it stores what it sets. */
+	job->ends_batch = open_file_pending(&fs->open_files, ino, &pending) == 0;
+	writer_submit(fs->writer, job);
+}
+
+/* The size of a writer's own copy, through its handle. */
+static int set_size_of_copy(fuse_req_t req, const struct stat *attr, const struct fuse_file_info *fi,
+			    int *to_set)
+{
+	if (!(*to_set & FUSE_SET_ATTR_SIZE) || !fi || handle_sort(fi->fh) != HANDLE_WRITER)
+		return 0;
+	*to_set &= ~FUSE_SET_ATTR_SIZE;
+	return handle_truncate(&fs_of(req)->open_files, fi->fh, (size_t)attr->st_size,
+			       fuse_req_ctx(req)->pid);
 }
 
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct vault_attributes set;
-	bool is_done = true;
-	int r = 0;
+	int r;
 
 	barrier_wait(&fs->barrier, ino);
 	attributes_of(attr, to_set, &set);
@@ -146,20 +151,20 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, s
 	else if (attr->st_size < 0)
 		r = -EINVAL;
 	else
-		r = set_in_memory(fs, ino, to_set, &set, attr, fi, fuse_req_ctx(req)->pid, &is_done);
+		r = set_size_of_copy(req, attr, fi, &to_set);
 	if (r < 0)
 		reply_error(req, ino, r);
-	else if (is_done)
+	else if (set.what == 0 && !(to_set & FUSE_SET_ATTR_SIZE))
 		op_getattr(req, ino, fi);
 	else
-		submit_setattr(req, ino, to_set, &set, attr, fi && handle_sort(fi->fh) == HANDLE_WRITER);
+		submit_setattr(req, ino, to_set, &set, (size_t)attr->st_size);
 }
 
 /* The kernel checks access itself (default_permissions); it asks only whether the node is there. */
 void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
 {
 	struct stat attr;
-	int r = attr_of_node(fs_of(req), ino, &attr);
+	int r = attr_of_node(fs_of(req), ino, 0, &attr, NULL);
 
 	(void)mask;
 	reply_error(req, ino, r);

@@ -14,7 +14,6 @@ static int open_existing(struct vault *vault, struct job *job)
 	r = vault_lookup(vault, job->dir, name_bytes(job->name), &job->entry);
 	if (r < 0)
 		return r;
-	secret_free(TAKE(job->value));
 	r = vault_read(vault, job->entry.id, &job->entry, &job->value);
 	if (r == 0 && job->fi.flags & O_TRUNC)
 		job->value->len = 0;
@@ -36,6 +35,7 @@ static int run_create(struct fs *fs, struct vault *vault, struct job *job)
 {
 	int r = open_pending(fs, job);
 
+	secret_free(TAKE(job->value)); /* of a run that was undone */
 	job->flags = CREATE_PENDING;
 	if (r != -ENOENT)
 		return r;
@@ -54,13 +54,15 @@ static int add_handle(struct fs *fs, struct job *job)
 	int r;
 
 	if (job->flags == CREATE_PENDING)
-		return open_file_join_pending(&fs->open_files, job->entry.id, is_changed, &job->fi.fh);
+		return open_file_join_pending(&fs->open_files, job->entry.id, job->caller.uid, is_changed,
+					      &job->fi.fh);
 	if (!job->value) {
 		r = secret_new(fs->arena, 0, &job->value);
 		if (r < 0)
 			return r;
 	}
-	return open_file_add(&fs->open_files, &job->entry, state, TAKE(job->value), is_changed, &job->fi.fh);
+	return open_file_add(&fs->open_files, &job->entry, state, job->caller.uid, TAKE(job->value),
+			     is_changed, &job->fi.fh);
 }
 
 static void settle_create(struct fs *fs, struct job *job)

@@ -28,7 +28,7 @@ static int open_for_reading(struct fs *fs, uint64_t ino, struct fuse_file_info *
 }
 
 /* The private copy begins with the bytes as they are stored, so that >> gives lines. */
-static int open_for_writing(struct fs *fs, uint64_t ino, struct fuse_file_info *fi)
+static int open_for_writing(struct fs *fs, uint64_t ino, uid_t uid, struct fuse_file_info *fi)
 {
 	CLEANUP(cleanup_secret_free) struct secret *value = NULL;
 	struct vault_entry entry;
@@ -43,28 +43,31 @@ static int open_for_writing(struct fs *fs, uint64_t ino, struct fuse_file_info *
 	}
 	if (r < 0)
 		return r;
-	return open_file_add(&fs->open_files, &entry, OPEN_LIVE, TAKE(value), fi->flags & O_TRUNC, &fi->fh);
+	return open_file_add(&fs->open_files, &entry, OPEN_LIVE, uid, TAKE(value), fi->flags & O_TRUNC,
+			     &fi->fh);
 }
 
-/* A field that was created and never closed: empty to its readers. */
-static int open_pending(struct fs *fs, uint64_t ino, struct fuse_file_info *fi)
+/* Removed: the name has no other id that a second lookup could find. */
+static bool is_tombstone(struct fs *fs, uint64_t ino)
 {
 	struct vault_entry entry;
 
-	if (is_for_writing(fi))
-		return open_file_join_pending(&fs->open_files, ino, fi->flags & O_TRUNC, &fi->fh);
-	fi->fh = handle_reader(VERSION_PENDING);
-	fi->noflush = 1;
-	return open_file_pending(&fs->open_files, ino, &entry);
+	return vault_get(fs->reader, ino, &entry) == 0 && entry.class == VAULT_TOMBSTONE;
 }
 
-static int open_field(struct fs *fs, uint64_t ino, struct fuse_file_info *fi)
+static int open_field(struct fs *fs, uint64_t ino, uid_t uid, struct fuse_file_info *fi)
 {
-	int r = is_for_writing(fi) ? open_for_writing(fs, ino, fi) : open_for_reading(fs, ino, fi);
+	struct vault_entry pending;
+	int r = is_for_writing(fi) ? open_for_writing(fs, ino, uid, fi) : open_for_reading(fs, ino, fi);
 
 	if (r != -ENOENT)
 		return r;
-	r = open_pending(fs, ino, fi);
+	/* Created and never closed: there is nothing to read yet, and an empty value would be a wrong one. */
+	if (!is_for_writing(fi) &&
+	    (open_file_pending(&fs->open_files, ino, &pending) == 0 || is_tombstone(fs, ino)))
+		return -ENOENT;
+	if (is_for_writing(fi))
+		r = open_file_join_pending(&fs->open_files, ino, uid, fi->flags & O_TRUNC, &fi->fh);
 	/* An old id, of a field that was renamed or removed: ESTALE makes the kernel look the name up again.
 	 */
 	return r == -ENOENT ? -ESTALE : r;
@@ -76,7 +79,7 @@ static int open_key_name(struct fs *fs, uint64_t ino, struct fuse_file_info *fi)
 
 	if (is_for_writing(fi))
 		return -EPERM;
-	fi->fh = handle_reader(VERSION_PENDING);
+	fi->fh = handle_reader(VERSION_NONE);
 	fi->noflush = 1;
 	return vault_get(fs->reader, node_row(ino), &key);
 }
@@ -87,7 +90,8 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int r;
 
 	barrier_wait(&fs->barrier, ino);
-	r = node_space(ino) == SPACE_KEY_NAME ? open_key_name(fs, ino, fi) : open_field(fs, ino, fi);
+	r = node_space(ino) == SPACE_KEY_NAME ? open_key_name(fs, ino, fi)
+					      : open_field(fs, ino, fuse_req_ctx(req)->uid, fi);
 	if (r < 0) {
 		reply_error(req, ino, r);
 		return;
@@ -135,25 +139,40 @@ static void read_key_name(fuse_req_t req, uint64_t ino, size_t size, off_t offse
 		reply_part(req, key.name, key.name_len, size, offset);
 }
 
-static void read_snapshot(fuse_req_t req, uint64_t ino, uint64_t fh, size_t size, off_t offset)
+/*
+ * A page that is filled for a mapping (a READ without a lock owner) belongs to the inode, not to the handle:
+ * whoever opens the field later would see it.  So only the current version may fill one; a mapping of an
+ * older one is told ESTALE (its reader gets SIGBUS, and never bytes of two versions).
+ */
+static int check_fill(struct fs *fs, uint64_t ino, const struct fuse_file_info *fi)
+{
+	struct vault_entry entry;
+	int r;
+
+	if (fi->lock_owner != 0)
+		return 0;
+	r = vault_get(fs->reader, ino, &entry);
+	if (r == 0 && (entry.class != VAULT_FIELD || entry.value_version != handle_version(fi->fh)))
+		r = -ESTALE;
+	return r == -ENOENT ? -ESTALE : r;
+}
+
+static void read_snapshot(fuse_req_t req, uint64_t ino, const struct fuse_file_info *fi, size_t size,
+			  off_t offset)
 {
 	struct fs *fs = fs_of(req);
 	struct snapshot *snapshot;
 	const struct secret *value;
-	int r;
+	int r = check_fill(fs, ino, fi);
 
-	if (handle_version(fh) == VERSION_PENDING) {
-		(void)fuse_reply_buf(req, NULL, 0);
-		return;
-	}
-	r = snapshot_find(&fs->snapshots, fs->reader, ino, handle_version(fh), &snapshot);
-
+	if (r == 0)
+		r = snapshot_find(&fs->snapshots, fs->reader, ino, handle_version(fi->fh), &snapshot);
 	if (r == 0)
 		r = snapshot_value(&fs->snapshots, fs->reader, snapshot, &value);
 	if (r != 0)
 		reply_error(req, ino, r);
 	else
-		reply_part(req, value->data, snapshot->size, size, offset);
+		reply_part(req, value->data, snapshot->entry.size, size, offset);
 }
 
 static void read_copy(fuse_req_t req, uint64_t ino, uint64_t fh, size_t size, off_t offset)
@@ -180,7 +199,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 	else if (handle_sort(fi->fh) == HANDLE_WRITER)
 		read_copy(req, ino, fi->fh, size, offset);
 	else
-		read_snapshot(req, ino, fi->fh, size, offset);
+		read_snapshot(req, ino, fi, size, offset);
 }
 
 /* --- release, lseek, poll --- */
@@ -199,15 +218,9 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
-	struct vault_entry entry;
 	struct stat attr;
-	size_t size;
-	int r = attr_of_node(fs, ino, &attr);
+	int r = attr_of_node(fs, ino, fi->fh, &attr, NULL);
 
-	if (r == 0 && handle_sort(fi->fh) == HANDLE_WRITER) {
-		r = handle_entry(&fs->open_files, fi->fh, &entry, &size);
-		attr.st_size = (off_t)size;
-	}
 	if (r == 0 && whence != SEEK_DATA && whence != SEEK_HOLE)
 		r = -EINVAL;
 	if (r == 0 && (offset < 0 || offset >= attr.st_size))

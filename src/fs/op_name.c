@@ -148,7 +148,7 @@ static void settle_unlink(struct fs *fs, struct job *job)
 }
 
 static const struct job_sort unlink_job = {
-	.run = run_unlink, .settle = settle_unlink, .removes = true, .frees = true};
+	.run = run_unlink, .settle = settle_unlink, .removes = true, .frees = true, .ends_batch = true};
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -180,35 +180,52 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 /* --- rename --- */
 
-/* A field that was created and is still open is stored as far as it was written, and then renamed. */
-static int store_pending(struct fs *fs, struct vault *vault, struct job *job)
+/* Uses dir, name, new_dir, new_name, flags. is_in_memory: a field that is not stored yet; entry and state are
+ * its new ones. */
+
+/*
+ * A field that was created and is still open: only what its handles will store changes.  A field that has the
+ * new name stays as it is until one of them is closed, so half a value never replaces a good one.
+ */
+static int rename_pending(struct fs *fs, struct vault *vault, struct job *job)
 {
-	CLEANUP(cleanup_secret_free) struct secret *value = NULL;
-	struct vault_entry pending, stored;
+	struct bytes new_name = name_bytes(job->new_name);
+	struct vault_entry pending, place;
 	int r = open_file_pending_by_name(&fs->open_files, job->dir, name_bytes(job->name), &pending);
 
-	if (r == 0)
-		r = open_file_copy(&fs->open_files, pending.id, &value);
-	if (r != 0)
+	if (r < 0)
 		return r;
-	return vault_field_make(vault, &pending, secret_bytes(value), 0, &stored);
-}
-
-static int rename_once(struct vault *vault, struct job *job)
-{
-	return vault_rename(vault, job->dir, name_bytes(job->name), job->new_dir, name_bytes(job->new_name),
-			    job->flags & RENAME_NOREPLACE, &job->renamed);
+	if (job->new_dir != job->dir)
+		return -EXDEV;
+	job->is_in_memory = true;
+	job->renamed = (struct vault_renamed){.from = pending.id};
+	r = vault_field_prepare(vault, job->new_dir, new_name, &job->caller, &place);
+	job->state = r == -EEXIST ? OPEN_LIVE : OPEN_PENDING;
+	if (r == -EEXIST)
+		return job->flags & RENAME_NOREPLACE
+			       ? r
+			       : vault_lookup(vault, job->new_dir, new_name, &job->entry);
+	if (r < 0)
+		return r;
+	job->entry = pending;
+	job->entry.name_len = place.name_len;
+	memcpy(job->entry.name, place.name, sizeof(place.name));
+	/* A name that was there before has an id of its own; a new one can keep the id that the kernel knows.
+	 */
+	r = vault_get(vault, place.id, &(struct vault_entry){.id = 0});
+	if (r == 0)
+		job->entry.id = place.id;
+	return r == -ENOENT ? 0 : r;
 }
 
 static int run_rename(struct fs *fs, struct vault *vault, struct job *job)
 {
-	int r = rename_once(vault, job);
+	int r = vault_rename(vault, job->dir, name_bytes(job->name), job->new_dir, name_bytes(job->new_name),
+			     job->flags & RENAME_NOREPLACE, &job->renamed);
 
-	if (r == -ENOENT) {
-		r = store_pending(fs, vault, job);
-		if (r == 0)
-			r = rename_once(vault, job);
-	}
+	job->is_in_memory = false;
+	if (r == -ENOENT)
+		return rename_pending(fs, vault, job);
 	if (r == 0 && job->renamed.replaced != 0 &&
 	    open_file_has_pending_in(&fs->open_files, job->renamed.replaced))
 		return -ENOTEMPTY;
@@ -217,12 +234,15 @@ static int run_rename(struct fs *fs, struct vault *vault, struct job *job)
 
 static void settle_rename(struct fs *fs, struct job *job)
 {
-	if (job->result == 0 && job->entry.class == VAULT_FIELD)
+	if (job->result == 0 && job->is_in_memory)
+		open_file_pending_renamed(&fs->open_files, job->renamed.from, &job->entry, job->state);
+	else if (job->result == 0 && job->entry.class == VAULT_FIELD)
 		open_file_renamed(&fs->open_files, job->renamed.from, &job->entry);
 	settle_nothing(fs, job);
 }
 
-static const struct job_sort rename_job = {.run = run_rename, .settle = settle_rename, .removes = true};
+static const struct job_sort rename_job = {
+	.run = run_rename, .settle = settle_rename, .removes = true, .ends_batch = true};
 
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
 	       const char *new_name, unsigned flags)

@@ -26,71 +26,80 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 		(void)fuse_reply_write(req, size);
 }
 
-/* --- storing: uses commit; entry becomes what was stored --- */
+/* --- storing: uses commit; is_in_memory: nothing was to be stored after all; else entry is what was stored
+ * --- */
 
 /* Another handle on the same created field was stored first: then this is a change of that. */
-static int set_instead(struct vault *vault, struct job *job, int64_t mtime_ns)
+static int set_instead(struct vault *vault, struct job *job, const struct handle_view *view)
 {
-	const struct commit *commit = &job->commit;
 	struct vault_entry found;
-	int r = vault_get(vault, commit->entry.id, &found);
+	int r = vault_get(vault, view->entry.id, &found);
 
 	if (r < 0)
 		return r;
-	return vault_field_set(vault, commit->entry.id, found.birth, secret_bytes(commit->value), mtime_ns,
+	return vault_field_set(vault, found.id, found.birth, secret_bytes(job->commit.value), view->mtime_ns,
 			       &job->entry);
 }
 
 /* Opened just before it was renamed: what is written goes to the field of its new name. */
-static int set_renamed(struct vault *vault, struct job *job)
+static int set_renamed(struct vault *vault, struct job *job, const struct handle_view *view)
 {
-	const struct commit *commit = &job->commit;
 	struct vault_entry at;
-	int r = vault_get(vault, commit->entry.id, &at);
+	int r = vault_get(vault, view->entry.id, &at);
 
-	if (r < 0 || at.class != VAULT_MOVED || at.birth != commit->entry.birth)
+	if (r < 0 || at.class != VAULT_MOVED || at.birth != view->entry.birth)
 		return -ESTALE;
 	r = vault_follow(vault, &at);
-	return r < 0 ? r
-		     : vault_field_set(vault, at.id, at.birth, secret_bytes(commit->value), commit->mtime_ns,
-				       &job->entry);
+	if (r < 0)
+		return r;
+	return vault_field_set(vault, at.id, at.birth, secret_bytes(job->commit.value), view->mtime_ns,
+			       &job->entry);
 }
 
-static int run_commit(struct fs *fs, struct vault *vault, struct job *job)
+static int store(struct vault *vault, struct job *job, const struct handle_view *view)
 {
-	const struct commit *commit = &job->commit;
-	struct bytes value = secret_bytes(commit->value);
+	struct bytes value = secret_bytes(job->commit.value);
 	int r;
 
-	(void)fs;
-	if (commit->state == OPEN_LIVE) {
-		r = vault_field_set(vault, commit->entry.id, commit->entry.birth, value, commit->mtime_ns,
-				    &job->entry);
-		return r == -ESTALE ? set_renamed(vault, job) : r;
+	if (view->state == OPEN_PENDING) {
+		r = vault_field_make(vault, &view->entry, value, view->mtime_ns, &job->entry);
+		return r == -EEXIST ? set_instead(vault, job, view) : r;
 	}
-	r = vault_field_make(vault, &commit->entry, value, commit->mtime_ns, &job->entry);
-	return r == -EEXIST ? set_instead(vault, job, commit->mtime_ns) : r;
+	r = vault_field_set(vault, view->entry.id, view->entry.birth, value, view->mtime_ns, &job->entry);
+	return r == -ESTALE ? set_renamed(vault, job, view) : r;
 }
 
-/* A field that was removed meanwhile takes what is written to it along: no error, as with any file. */
-static int result_of_commit(struct fs *fs, struct job *job)
+/* What the file is, is asked now and not when it was flushed: it may have been removed or renamed since. */
+static int run_commit(struct fs *fs, struct vault *vault, struct job *job)
 {
-	if (job->result == -ESTALE)
-		return 0;
-	handle_committed(&fs->open_files, &job->commit, job->result, &job->entry);
-	return job->result;
+	struct handle_view view;
+	int r = handle_view(&fs->open_files, job->commit.fh, &view);
+
+	if (r == 0 && view.state != OPEN_GONE)
+		r = store(vault, job, &view);
+	else if (r == 0)
+		r = -ESTALE;
+	/* A field that was removed takes what is written to it along: no error, as with any file. */
+	job->is_in_memory = r == -ESTALE;
+	return r == -ESTALE ? 0 : r;
+}
+
+static void settle_commit(struct fs *fs, struct job *job)
+{
+	handle_committed(&fs->open_files, &job->commit, job->result, job->is_in_memory ? NULL : &job->entry);
 }
 
 static void settle_flush(struct fs *fs, struct job *job)
 {
-	reply_error(job->req, job->commit.entry.id, result_of_commit(fs, job));
+	settle_commit(fs, job);
+	reply_error(job->req, job->commit.ino, job->result);
 }
 
 static const struct job_sort flush_job = {.run = run_commit, .settle = settle_flush, .removes = true};
 
 static void settle_release(struct fs *fs, struct job *job)
 {
-	(void)result_of_commit(fs, job);
+	settle_commit(fs, job);
 	handle_close(&fs->open_files, job->commit.fh);
 	barrier_lower(&fs->barrier, &job->release);
 	(void)fuse_reply_err(job->req, 0);
@@ -98,25 +107,57 @@ static void settle_release(struct fs *fs, struct job *job)
 
 static const struct job_sort release_job = {.run = run_commit, .settle = settle_release, .removes = true};
 
-static void flush(fuse_req_t req, uint64_t ino, uint64_t fh, const struct flusher *flusher)
+static int run_nothing(struct fs *fs, struct vault *vault, struct job *job)
+{
+	(void)fs;
+	(void)vault;
+	(void)job;
+	return 0;
+}
+
+/* Queued behind the commit that it waits for. */
+static void settle_wait(struct fs *fs, struct job *job)
+{
+	reply_error(job->req, job->commit.ino, handle_error(&fs->open_files, job->commit.fh));
+}
+
+static const struct job_sort wait_job = {.run = run_nothing, .settle = settle_wait};
+
+static void submit_wait(fuse_req_t req, uint64_t ino, uint64_t fh)
+{
+	struct job *job = job_new(req, &wait_job);
+
+	if (!job)
+		return;
+	job->commit.fh = fh;
+	job->commit.ino = ino;
+	writer_submit(fs_of(req)->writer, job);
+}
+
+static void submit_commit(fuse_req_t req, struct commit *commit)
 {
 	struct fs *fs = fs_of(req);
-	struct commit commit;
-	struct job *job;
-	int r = handle_flush(&fs->open_files, fh, flusher, &commit);
+	struct job *job = job_new(req, &flush_job);
 
-	if (r <= 0) {
-		reply_error(req, ino, r);
-		return;
-	}
-	job = job_new(req, &flush_job);
 	if (!job) {
-		handle_committed(&fs->open_files, &commit, -ENOMEM, NULL);
-		secret_free(commit.value);
+		handle_committed(&fs->open_files, commit, -ENOMEM, NULL);
 		return;
 	}
-	job->commit = commit;
+	job->commit = *commit;
 	writer_submit(fs->writer, job);
+}
+
+static void flush(fuse_req_t req, uint64_t ino, uint64_t fh, const struct flusher *flusher)
+{
+	struct commit commit;
+	int r = handle_flush(&fs_of(req)->open_files, fh, flusher, &commit);
+
+	if (r == FLUSH_COMMIT)
+		submit_commit(req, &commit);
+	else if (r == FLUSH_WAIT)
+		submit_wait(req, ino, fh);
+	else
+		reply_error(req, ino, r);
 }
 
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -155,12 +196,12 @@ void release_writer(fuse_req_t req, struct fuse_file_info *fi)
 	}
 	job = job_new(req, &release_job);
 	if (!job) {
-		secret_free(commit.value);
+		handle_committed(&fs->open_files, &commit, -ENOMEM, NULL);
 		handle_close(&fs->open_files, fi->fh);
 		return;
 	}
 	job->commit = commit;
-	job->release = (struct pending_release){.ino = commit.entry.id, .parent = commit.entry.parent};
+	job->release = (struct pending_release){.ino = commit.ino, .parent = commit.key};
 	barrier_raise(&fs->barrier, &job->release);
 	writer_submit(fs->writer, job);
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 void open_files_init(struct open_files *files, struct arena *arena, uint32_t worker)
 {
@@ -12,9 +13,19 @@ void open_files_init(struct open_files *files, struct arena *arena, uint32_t wor
 	(void)pthread_mutex_init(&files->mutex, NULL);
 }
 
+static struct open_file **file_bucket(struct open_files *files, uint64_t ino)
+{
+	return &files->files[ino % OPEN_FILE_BUCKETS];
+}
+
+static struct write_handle **handle_bucket(struct open_files *files, uint64_t fh)
+{
+	return &files->handles[fh % OPEN_FILE_BUCKETS];
+}
+
 static struct open_file *find_file(struct open_files *files, uint64_t ino)
 {
-	struct open_file *at = files->files;
+	struct open_file *at = *file_bucket(files, ino);
 
 	while (at && (at->state == OPEN_GONE || at->entry.id != ino))
 		at = at->next;
@@ -23,39 +34,79 @@ static struct open_file *find_file(struct open_files *files, uint64_t ino)
 
 static struct open_file *find_pending(struct open_files *files, uint64_t key, struct bytes name)
 {
-	struct open_file *at = files->files;
+	struct open_file *at = files->pending;
 
-	while (at && (at->state != OPEN_PENDING || at->entry.parent != key ||
+	while (at && (at->entry.parent != key ||
 		      !bytes_equal(name, (struct bytes){at->entry.name, at->entry.name_len})))
-		at = at->next;
+		at = at->next_pending;
 	return at;
 }
 
 struct write_handle *open_files_find_handle(struct open_files *files, uint64_t fh)
 {
-	struct write_handle *at = files->handles;
+	struct write_handle *at = *handle_bucket(files, fh);
 
 	while (at && at->fh != fh)
 		at = at->next;
 	return at;
 }
 
-static void drop_file(struct open_files *files, struct open_file *file)
+static void unlink_pending(struct open_files *files, struct open_file *file)
 {
-	if (--file->n_handles > 0)
-		return;
-	for (struct open_file **at = &files->files; *at; at = &(*at)->next) {
+	for (struct open_file **at = &files->pending; *at; at = &(*at)->next_pending) {
+		if (*at == file) {
+			*at = file->next_pending;
+			break;
+		}
+	}
+}
+
+/* The one place where a state changes: the list of pending files follows. */
+static void set_state(struct open_files *files, struct open_file *file, enum open_state state)
+{
+	if (file->state == OPEN_PENDING && state != OPEN_PENDING)
+		unlink_pending(files, file);
+	file->state = state;
+}
+
+static void unlink_file(struct open_files *files, struct open_file *file)
+{
+	for (struct open_file **at = file_bucket(files, file->entry.id); *at; at = &(*at)->next) {
 		if (*at == file) {
 			*at = file->next;
 			break;
 		}
 	}
+}
+
+/* It may have another id now, and then another bucket. */
+static void set_entry(struct open_files *files, struct open_file *file, const struct vault_entry *entry)
+{
+	unlink_file(files, file);
+	file->entry = *entry;
+	file->next = *file_bucket(files, entry->id);
+	*file_bucket(files, entry->id) = file;
+}
+
+static void drop_file(struct open_files *files, struct open_file *file)
+{
+	if (--file->n_handles > 0)
+		return;
+	set_state(files, file, OPEN_GONE);
+	unlink_file(files, file);
 	free(file);
+}
+
+static void drop_copy(struct open_files *files, struct secret *copy)
+{
+	if (copy)
+		files->bytes -= copy->cap;
+	secret_free(copy);
 }
 
 void open_files_drop_handle(struct open_files *files, struct write_handle *handle)
 {
-	for (struct write_handle **at = &files->handles; *at; at = &(*at)->next) {
+	for (struct write_handle **at = handle_bucket(files, handle->fh); *at; at = &(*at)->next) {
 		if (*at == handle) {
 			*at = handle->next;
 			break;
@@ -63,18 +114,36 @@ void open_files_drop_handle(struct open_files *files, struct write_handle *handl
 	}
 	files->n_handles--;
 	drop_file(files, handle->file);
-	secret_free(handle->copy);
+	drop_copy(files, handle->copy);
+	drop_copy(files, handle->stored);
 	free(handle);
 }
 
 void open_files_destroy(struct open_files *files)
 {
-	while (files->handles)
-		open_files_drop_handle(files, files->handles);
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
+		while (files->handles[i])
+			open_files_drop_handle(files, files->handles[i]);
 	(void)pthread_mutex_destroy(&files->mutex);
 }
 
 /* --- opening --- */
+
+int open_files_may_take(const struct open_files *files, uid_t uid, size_t more)
+{
+	size_t limit = arena_size(files->arena) / 2;
+	size_t taken = 0;
+
+	if (more > limit || files->bytes > limit - more)
+		return -ENOMEM;
+	if (uid == 0 || uid == geteuid())
+		return 0;
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
+		for (const struct write_handle *at = files->handles[i]; at; at = at->next)
+			if (at->uid == uid)
+				taken += (at->copy ? at->copy->cap : 0) + (at->stored ? at->stored->cap : 0);
+	return taken + more <= limit / 2 ? 0 : -ENOMEM;
+}
 
 static struct open_file *new_file(struct open_files *files, const struct vault_entry *entry,
 				  enum open_state state)
@@ -85,13 +154,18 @@ static struct open_file *new_file(struct open_files *files, const struct vault_e
 		return NULL;
 	file->entry = *entry;
 	file->state = state;
-	file->next = files->files;
-	files->files = file;
+	file->mtime_ns = VAULT_NOW;
+	file->next = *file_bucket(files, entry->id);
+	*file_bucket(files, entry->id) = file;
+	if (state == OPEN_PENDING) {
+		file->next_pending = files->pending;
+		files->pending = file;
+	}
 	return file;
 }
 
-static int new_handle(struct open_files *files, struct open_file *file, struct secret *copy, bool is_changed,
-		      uint64_t *ret_fh)
+static int new_handle(struct open_files *files, struct open_file *file, uid_t uid, struct secret *copy,
+		      bool is_changed, uint64_t *ret_fh)
 {
 	struct write_handle *handle = calloc(1, sizeof(*handle));
 
@@ -99,23 +173,26 @@ static int new_handle(struct open_files *files, struct open_file *file, struct s
 		return -ENOMEM;
 	handle->fh = handle_writer(files->worker, files->next_number++);
 	handle->file = file;
+	handle->uid = uid;
 	handle->copy = copy;
 	handle->is_changed = is_changed;
-	handle->next = files->handles;
-	files->handles = handle;
+	handle->next = *handle_bucket(files, handle->fh);
+	*handle_bucket(files, handle->fh) = handle;
 	files->n_handles++;
+	files->bytes += copy->cap;
 	*ret_fh = handle->fh;
 	return 0;
 }
 
-/* Adds a handle to the file, which goes away again when that fails and it has no other. */
-static int add_handle(struct open_files *files, struct open_file *file, struct secret *copy, bool is_changed,
-		      uint64_t *ret_fh)
+/* Adds a handle to the file, which goes away again when that fails and it has no other. Takes copy over. */
+static int add_handle(struct open_files *files, struct open_file *file, uid_t uid, struct secret *copy,
+		      bool is_changed, uint64_t *ret_fh)
 {
-	int r;
+	int r = open_files_may_take(files, uid, copy->cap);
 
 	file->n_handles++;
-	r = new_handle(files, file, copy, is_changed, ret_fh);
+	if (r == 0)
+		r = new_handle(files, file, uid, copy, is_changed, ret_fh);
 	if (r < 0) {
 		drop_file(files, file);
 		secret_free(copy);
@@ -123,7 +200,7 @@ static int add_handle(struct open_files *files, struct open_file *file, struct s
 	return r;
 }
 
-int open_file_add(struct open_files *files, const struct vault_entry *entry, enum open_state state,
+int open_file_add(struct open_files *files, const struct vault_entry *entry, enum open_state state, uid_t uid,
 		  struct secret *value, bool is_changed, uint64_t *ret_fh)
 {
 	LOCKED(files);
@@ -131,7 +208,7 @@ int open_file_add(struct open_files *files, const struct vault_entry *entry, enu
 
 	/* Another life of the same name: whoever has the old one open has a field that is gone. */
 	if (file && file->state == OPEN_LIVE && file->entry.birth != entry->birth) {
-		file->state = OPEN_GONE;
+		set_state(files, file, OPEN_GONE);
 		file = NULL;
 	}
 	if (!file)
@@ -140,10 +217,11 @@ int open_file_add(struct open_files *files, const struct vault_entry *entry, enu
 		secret_free(value);
 		return -ENOMEM;
 	}
-	return add_handle(files, file, value, is_changed, ret_fh);
+	return add_handle(files, file, uid, value, is_changed, ret_fh);
 }
 
-int open_file_join_pending(struct open_files *files, uint64_t ino, bool is_changed, uint64_t *ret_fh)
+int open_file_join_pending(struct open_files *files, uint64_t ino, uid_t uid, bool is_changed,
+			   uint64_t *ret_fh)
 {
 	LOCKED(files);
 	struct open_file *file = find_file(files, ino);
@@ -153,7 +231,7 @@ int open_file_join_pending(struct open_files *files, uint64_t ino, bool is_chang
 	if (!file || file->state != OPEN_PENDING)
 		return -ENOENT;
 	r = secret_new(files->arena, COPY_MIN, &copy);
-	return r < 0 ? r : add_handle(files, file, copy, is_changed, ret_fh);
+	return r < 0 ? r : add_handle(files, file, uid, copy, is_changed, ret_fh);
 }
 
 /* --- finding --- */
@@ -190,21 +268,32 @@ int open_file_pending_by_name(struct open_files *files, uint64_t key, struct byt
 bool open_file_has_pending_in(struct open_files *files, uint64_t key)
 {
 	LOCKED(files);
-	struct open_file *at = files->files;
+	struct open_file *at = files->pending;
 
-	while (at && (at->state != OPEN_PENDING || at->entry.parent != key))
-		at = at->next;
+	while (at && at->entry.parent != key)
+		at = at->next_pending;
 	return at != NULL;
 }
 
-int open_file_copy(struct open_files *files, uint64_t ino, struct secret **ret)
+static const struct secret *content_of(const struct write_handle *handle)
+{
+	return handle->copy ? handle->copy : handle->stored;
+}
+
+int open_file_gone(struct open_files *files, uint64_t ino, struct vault_entry *ret, size_t *ret_size)
 {
 	LOCKED(files);
-	struct write_handle *at = files->handles;
 
-	while (at && (at->file->state == OPEN_GONE || at->file->entry.id != ino))
-		at = at->next;
-	return at ? secret_copy(files->arena, secret_bytes(at->copy), ret) : -ENOENT;
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++) {
+		for (const struct write_handle *at = files->handles[i]; at; at = at->next) {
+			if (at->file->state != OPEN_GONE || at->file->entry.id != ino)
+				continue;
+			*ret = at->file->entry;
+			*ret_size = content_of(at)->len;
+			return 0;
+		}
+	}
+	return -ENOENT;
 }
 
 unsigned open_file_count(struct open_files *files)
@@ -215,24 +304,63 @@ unsigned open_file_count(struct open_files *files)
 
 /* --- names --- */
 
+void open_file_stored(struct open_files *files, struct open_file *file, const struct vault_entry *entry)
+{
+	if (file->state == OPEN_GONE || file->entry.id != entry->id)
+		return;
+	set_state(files, file, OPEN_LIVE);
+	file->entry = *entry;
+}
+
 void open_file_removed(struct open_files *files, uint64_t ino)
 {
 	LOCKED(files);
 	struct open_file *file = find_file(files, ino);
 
 	if (file)
-		file->state = OPEN_GONE;
+		set_state(files, file, OPEN_GONE);
 }
 
 static void move_handles(struct open_files *files, struct open_file *from, struct open_file *to)
 {
-	for (struct write_handle *at = files->handles; at; at = at->next) {
-		if (at->file != from)
-			continue;
-		at->file = to;
-		to->n_handles++;
-		drop_file(files, from);
+	unsigned n = from->n_handles;
+
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS && n > 0; i++) {
+		for (struct write_handle *at = files->handles[i]; at && n > 0; at = at->next) {
+			if (at->file != from)
+				continue;
+			at->file = to;
+			to->n_handles++;
+			n--;
+			drop_file(files, from);
+		}
 	}
+}
+
+/* Who wrote to a file of that name that was never stored has a file that was replaced. */
+static void replace_pending(struct open_files *files, const struct vault_entry *entry,
+			    const struct open_file *but)
+{
+	struct open_file *pending =
+		find_pending(files, entry->parent, (struct bytes){entry->name, entry->name_len});
+
+	if (pending && pending != but)
+		set_state(files, pending, OPEN_GONE);
+}
+
+/* From now on handles on from are handles on the field that entry is. */
+static void redirect(struct open_files *files, struct open_file *from, const struct vault_entry *entry,
+		     enum open_state state)
+{
+	struct open_file *target = find_file(files, entry->id);
+
+	if (target && target != from && target->state == OPEN_LIVE) {
+		target->entry = *entry;
+		move_handles(files, from, target);
+		return;
+	}
+	set_entry(files, from, entry);
+	set_state(files, from, state);
 }
 
 void open_file_renamed(struct open_files *files, uint64_t from, const struct vault_entry *entry)
@@ -240,22 +368,24 @@ void open_file_renamed(struct open_files *files, uint64_t from, const struct vau
 	LOCKED(files);
 	struct open_file *file = find_file(files, from);
 	struct open_file *target = find_file(files, entry->id);
-	struct open_file *pending =
-		find_pending(files, entry->parent, (struct bytes){entry->name, entry->name_len});
 
-	/* A file of the new name that was never stored is replaced, as rename(2) replaces any other. */
-	if (pending && pending != file)
-		pending->state = OPEN_GONE;
+	replace_pending(files, entry, file);
 	if (target && target->state == OPEN_LIVE)
 		target->entry = *entry;
-	if (!file)
+	if (file)
+		redirect(files, file, entry, OPEN_LIVE);
+}
+
+void open_file_pending_renamed(struct open_files *files, uint64_t from, const struct vault_entry *entry,
+			       enum open_state state)
+{
+	LOCKED(files);
+	struct open_file *file = find_file(files, from);
+
+	if (!file || file->state != OPEN_PENDING)
 		return;
-	if (target && target != file && target->state == OPEN_LIVE) {
-		move_handles(files, file, target);
-		return;
-	}
-	file->entry = *entry;
-	file->state = OPEN_LIVE;
+	replace_pending(files, entry, file);
+	redirect(files, file, entry, state);
 }
 
 int open_file_set_pending(struct open_files *files, uint64_t ino, const struct vault_attributes *set,
@@ -266,8 +396,6 @@ int open_file_set_pending(struct open_files *files, uint64_t ino, const struct v
 
 	if (!file || file->state != OPEN_PENDING)
 		return -ENOENT;
-	if (set->what & VAULT_SET_MODE && set->mode & ~0777U)
-		return -EPERM;
 	if (set->what & VAULT_SET_MODE)
 		file->entry.mode = set->mode;
 	if (set->what & VAULT_SET_UID)

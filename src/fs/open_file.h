@@ -6,7 +6,9 @@
  * handles, so that a crash between create and close leaves no empty credential behind.
  *
  * The loop and the writer thread both come here; every function takes the mutex, and what they return is a
- * copy.
+ * copy. State changes (stored, removed, renamed) come from the writer thread alone, after the transaction
+ * that makes them true and before any later one is run; so what it reads here while it runs a job holds until
+ * it settles it.
  */
 #ifndef KEYFS_FS_OPEN_FILE_H
 #define KEYFS_FS_OPEN_FILE_H
@@ -18,6 +20,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define OPEN_FILE_BUCKETS 1024
+
 enum open_state {
 	OPEN_PENDING, /* created, not stored */
 	OPEN_LIVE,    /* stored; entry.birth says which life of the name it is */
@@ -25,12 +29,12 @@ enum open_state {
 };
 
 struct open_file {
-	struct open_file *next;
-	struct vault_entry entry; /* as it is, or of a pending one, as it will be made */
+	struct open_file *next;		/* in the bucket of its id */
+	struct open_file *next_pending; /* among the pending ones */
+	struct vault_entry entry;	/* as it is, or of a pending one, as it will be made */
 	enum open_state state;
 	unsigned n_handles;
-	int64_t mtime_ns; /* asked for by touch or cp -p since the last write: to be kept by the commit; 0
-			     none */
+	int64_t mtime_ns; /* asked for by touch or cp -p since the last write; VAULT_NOW: none */
 };
 
 /* Who has written through a handle since it was last stored: lock owners and threads, as requests name them.
@@ -41,9 +45,12 @@ struct write_handle {
 	struct write_handle *next;
 	uint64_t fh;
 	struct open_file *file;
-	struct secret *copy;
-	bool is_changed;      /* the copy differs from what was stored, or was never stored */
-	bool is_owner_killed; /* the last process to close it was killed */
+	uid_t uid;	       /* who opened it */
+	struct secret *copy;   /* NULL while what is being stored is still all of it */
+	struct secret *stored; /* being stored: the writer thread reads it; nobody changes it */
+	unsigned n_commits;    /* on their way through the writer thread */
+	bool is_changed;       /* the copy is not what was, or is being, stored */
+	bool is_owner_killed;  /* the last process to close it was killed */
 	int error; /* the first that failed, or EIO when a writer was killed: nothing is stored any more */
 	unsigned n_writers;
 	bool has_more_writers; /* than fit: any flush counts as a writer's */
@@ -56,11 +63,13 @@ struct write_handle {
 struct open_files {
 	pthread_mutex_t mutex;
 	struct arena *arena;
-	struct open_file *files;
-	struct write_handle *handles;
+	struct open_file *files[OPEN_FILE_BUCKETS];
+	struct open_file *pending;
+	struct write_handle *handles[OPEN_FILE_BUCKETS];
 	uint32_t worker; /* marks the handles of this process */
 	uint32_t next_number;
 	unsigned n_handles;
+	size_t bytes; /* of the arena that private copies take; at most half of it */
 };
 
 void open_files_init(struct open_files *files, struct arena *arena, uint32_t worker);
@@ -69,13 +78,15 @@ void open_files_destroy(struct open_files *files);
 /* --- opening --- */
 
 /*
- * A handle on a field as it is in the store, with value (taken over) as its private copy.  is_changed: the
- * copy is not what is stored (O_TRUNC).  -ENOMEM.
+ * A handle of uid on a field as it is in the store, with value (taken over) as its private copy.  is_changed:
+ * the copy is not what is stored (O_TRUNC).  -ENOMEM: no memory, or more than all copies together, or those
+ * of one user, may take.
  */
-int open_file_add(struct open_files *files, const struct vault_entry *entry, enum open_state state,
+int open_file_add(struct open_files *files, const struct vault_entry *entry, enum open_state state, uid_t uid,
 		  struct secret *value, bool is_changed, uint64_t *ret_fh);
 /* One more handle on a pending field, with an empty copy. -ENOENT: none of that node id is pending. */
-int open_file_join_pending(struct open_files *files, uint64_t ino, bool is_changed, uint64_t *ret_fh);
+int open_file_join_pending(struct open_files *files, uint64_t ino, uid_t uid, bool is_changed,
+			   uint64_t *ret_fh);
 
 /* --- finding --- */
 
@@ -85,14 +96,21 @@ int open_file_pending(struct open_files *files, uint64_t ino, struct vault_entry
 int open_file_pending_by_name(struct open_files *files, uint64_t key, struct bytes name,
 			      struct vault_entry *ret);
 bool open_file_has_pending_in(struct open_files *files, uint64_t key);
-/* The bytes that some handle on it has now. -ENOENT, -ENOMEM. */
-int open_file_copy(struct open_files *files, uint64_t ino, struct secret **ret);
+/* A field that was removed while handles on it are open. -ENOENT */
+int open_file_gone(struct open_files *files, uint64_t ino, struct vault_entry *ret, size_t *ret_size);
 unsigned open_file_count(struct open_files *files);
 
 /* --- through a handle; -EIO: it is not one of ours (a predecessor's, whose private copy died with it) --- */
 
-/* The entry and the size of the private copy. */
-int handle_entry(struct open_files *files, uint64_t fh, struct vault_entry *ret, size_t *ret_size);
+/* The file it is on now: its entry and state, an mtime asked for, and the size of the private copy. */
+struct handle_view {
+	struct vault_entry entry;
+	enum open_state state;
+	int64_t mtime_ns;
+	size_t size;
+};
+
+int handle_view(struct open_files *files, uint64_t fh, struct handle_view *ret);
 /* Up to size bytes of the private copy from offset on: copied to buffer. Returns how many. */
 int handle_read(struct open_files *files, uint64_t fh, void *buffer, size_t size, uint64_t offset);
 
@@ -111,10 +129,10 @@ int handle_truncate(struct open_files *files, uint64_t fh, size_t size, int thre
 /* What has to be stored. */
 struct commit {
 	uint64_t fh;
-	struct vault_entry entry;
-	enum open_state state;
-	int64_t mtime_ns;
-	struct secret *value; /* owned */
+	uint64_t ino; /* of the file, and of its key, when it was flushed */
+	uint64_t key;
+	struct secret *value; /* the handle's while it is stored, unless is_owned */
+	bool is_owned;
 };
 
 enum flush_sort {
@@ -130,15 +148,21 @@ struct flusher {
 	bool is_killed;
 };
 
-/*
- * 1 and a commit to run, 0 when nothing has to be stored, or an error: the handle's own (repeated), or what
- * rule_value says.  The handle counts as stored until handle_committed says otherwise.
- */
+enum flush_answer {
+	FLUSH_DONE = 0,	  /* nothing to store */
+	FLUSH_COMMIT = 1, /* ret is to be run, and told to handle_committed */
+	FLUSH_WAIT = 2,	  /* all of it is being stored: what comes of that is the answer */
+};
+
+/* A flush_answer, or an error: the handle's own (repeated), or what rule_value says. */
 int handle_flush(struct open_files *files, uint64_t fh, const struct flusher *flusher, struct commit *ret);
 
-/* After the transaction: entry is what was stored, when result is 0. */
-void handle_committed(struct open_files *files, const struct commit *commit, int result,
+/* After the transaction, once for each commit. entry is what was stored, NULL when nothing had to be. */
+void handle_committed(struct open_files *files, struct commit *commit, int result,
 		      const struct vault_entry *entry);
+
+/* 0, or the handle's error. */
+int handle_error(struct open_files *files, uint64_t fh);
 
 /* Forgets the handle, and a pending file with the last one. */
 void handle_close(struct open_files *files, uint64_t fh);
@@ -149,6 +173,10 @@ void handle_close(struct open_files *files, uint64_t fh);
 void open_file_removed(struct open_files *files, uint64_t ino);
 /* The field was renamed: handles on it write to the field of its new name. entry is that. */
 void open_file_renamed(struct open_files *files, uint64_t from, const struct vault_entry *entry);
+/* A pending field was renamed: to one that stays pending, or over one that is stored and stays until a close.
+ */
+void open_file_pending_renamed(struct open_files *files, uint64_t from, const struct vault_entry *entry,
+			       enum open_state state);
 /* Attributes of a pending field. -ENOENT: it is not (or no longer) pending. */
 int open_file_set_pending(struct open_files *files, uint64_t ino, const struct vault_attributes *set,
 			  struct vault_entry *ret);

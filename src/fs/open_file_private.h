@@ -17,8 +17,20 @@ static inline void open_files_unlock(struct open_files **files)
 	CLEANUP(open_files_unlock) struct open_files *locked_ = (files); \
 	(void)pthread_mutex_lock(&locked_->mutex)
 
-/* Under the mutex. NULL when there is none. */
+/* --- under the mutex --- */
+
+/* NULL when there is none. */
 struct write_handle *open_files_find_handle(struct open_files *files, uint64_t fh);
 void open_files_drop_handle(struct open_files *files, struct write_handle *handle);
+
+/* The file was stored as entry. */
+void open_file_stored(struct open_files *files, struct open_file *file, const struct vault_entry *entry);
+
+/*
+ * Whether uid's copies may take more bytes of the arena than they do.  All of them together get half of it,
+ * and one user other than root and the one who mounted, half of that: so no container can keep the others, or
+ * reads, from working.  -ENOMEM.
+ */
+int open_files_may_take(const struct open_files *files, uid_t uid, size_t more);
 
 #endif

@@ -61,8 +61,11 @@ void attr_of_key_name(const struct vault_entry *key, struct stat *ret);
 /* Fills what LOOKUP, MKDIR and CREATE answer with; a timeout of 0 while somebody has it open for writing. */
 void entry_param(struct fs *fs, const struct vault_entry *entry, struct fuse_entry_param *ret);
 double attr_timeout_of(struct fs *fs, uint64_t ino);
-/* Attributes of any node id that was ever handed out. -ESTALE: there is nothing of it any more. */
-int attr_of_node(struct fs *fs, uint64_t ino, struct stat *ret);
+/*
+ * Attributes of any node id that was ever handed out, through the handle fh (0: none); birth time as well,
+ * unless NULL. -ESTALE: there is nothing of it any more.
+ */
+int attr_of_node(struct fs *fs, uint64_t ino, uint64_t fh, struct stat *ret, struct timespec *ret_btime);
 
 /* --- the operations, by file --- */
 

@@ -95,7 +95,7 @@ static int make(struct snapshots *snapshots, const struct vault_entry *entry, st
 	}
 	snapshot->ino = entry->id;
 	snapshot->version = entry->value_version;
-	snapshot->size = entry->size;
+	snapshot->entry = *entry;
 	snapshot->sealed = sealed;
 	snapshot->next = *bucket_of(snapshots, entry->id);
 	*bucket_of(snapshots, entry->id) = snapshot;
@@ -174,7 +174,7 @@ int snapshot_find(struct snapshots *snapshots, struct vault *vault, uint64_t ino
 	return 0;
 }
 
-int snapshot_any_size(const struct snapshots *snapshots, uint64_t ino, size_t *ret_size)
+int snapshot_any(const struct snapshots *snapshots, uint64_t ino, struct vault_entry *ret, size_t *ret_size)
 {
 	const struct snapshot *at = snapshots->buckets[ino % SNAPSHOT_BUCKETS];
 
@@ -182,7 +182,8 @@ int snapshot_any_size(const struct snapshots *snapshots, uint64_t ino, size_t *r
 		at = at->next;
 	if (!at)
 		return -ENOENT;
-	*ret_size = at->size;
+	*ret = at->entry;
+	*ret_size = at->entry.size;
 	return 0;
 }
 

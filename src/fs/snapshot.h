@@ -20,7 +20,7 @@ struct snapshot {
 	struct snapshot *next_open; /* among those whose plaintext is in the arena, youngest first */
 	uint64_t ino;
 	uint64_t version;
-	size_t size; /* as presented */
+	struct vault_entry entry;
 	unsigned n_handles;
 	struct vault_snapshot *sealed;
 	struct secret *value; /* as written; NULL when it was dropped */
@@ -48,8 +48,8 @@ int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t 
 int snapshot_find(struct snapshots *snapshots, struct vault *vault, uint64_t ino, uint64_t version,
 		  struct snapshot **ret);
 
-/* Size of any version of it that is still open; -ENOENT. */
-int snapshot_any_size(const struct snapshots *snapshots, uint64_t ino, size_t *ret_size);
+/* The entry and presented size of any version of it that is still open; -ENOENT. */
+int snapshot_any(const struct snapshots *snapshots, uint64_t ino, struct vault_entry *ret, size_t *ret_size);
 
 /* The value as written, in the arena; valid until the next call. */
 int snapshot_value(struct snapshots *snapshots, struct vault *vault, struct snapshot *snapshot,

@@ -4,15 +4,25 @@
 #include <errno.h>
 #include <string.h>
 
-int handle_entry(struct open_files *files, uint64_t fh, struct vault_entry *ret, size_t *ret_size)
+/* What the handle's next reader, or its next commit, sees. */
+static struct secret *content_of(const struct write_handle *handle)
+{
+	return handle->copy ? handle->copy : handle->stored;
+}
+
+int handle_view(struct open_files *files, uint64_t fh, struct handle_view *ret)
 {
 	LOCKED(files);
 	struct write_handle *handle = open_files_find_handle(files, fh);
 
 	if (!handle)
 		return -EIO;
-	*ret = handle->file->entry;
-	*ret_size = handle->copy->len;
+	*ret = (struct handle_view){
+		.entry = handle->file->entry,
+		.state = handle->file->state,
+		.mtime_ns = handle->file->mtime_ns,
+		.size = content_of(handle)->len,
+	};
 	return 0;
 }
 
@@ -20,18 +30,22 @@ int handle_read(struct open_files *files, uint64_t fh, void *buffer, size_t size
 {
 	LOCKED(files);
 	struct write_handle *handle = open_files_find_handle(files, fh);
+	const struct secret *content;
 	size_t n;
 
 	if (!handle)
 		return -EIO;
-	if (offset >= handle->copy->len)
+	content = content_of(handle);
+	if (offset >= content->len)
 		return 0;
-	n = handle->copy->len - (size_t)offset;
+	n = content->len - (size_t)offset;
 	if (n > size)
 		n = size;
-	memcpy(buffer, handle->copy->data + offset, n);
+	memcpy(buffer, content->data + offset, n);
 	return (int)n;
 }
+
+/* --- writing --- */
 
 static void note_writer(struct write_handle *handle, uint64_t owner, int thread)
 {
@@ -59,27 +73,53 @@ static bool has_written(const struct write_handle *handle, uint64_t owner, int t
 	return false;
 }
 
-static int grow_copy(struct write_handle *handle, size_t size)
+/* A copy of its own again, while what it had is being stored. */
+static int own_copy(struct open_files *files, struct write_handle *handle)
 {
-	size_t cap = handle->copy->cap < COPY_MIN ? COPY_MIN : handle->copy->cap;
+	int r;
 
+	if (handle->copy)
+		return 0;
+	r = open_files_may_take(files, handle->uid, handle->stored->len);
+	if (r == 0)
+		r = secret_copy(files->arena, secret_bytes(handle->stored), &handle->copy);
+	if (r == 0)
+		files->bytes += handle->copy->cap;
+	return r;
+}
+
+static int grow_copy(struct open_files *files, struct write_handle *handle, size_t size)
+{
+	size_t old = handle->copy->cap;
+	size_t cap = old < COPY_MIN ? COPY_MIN : old;
+	int r;
+
+	if (size <= old)
+		return 0;
 	while (cap < size)
 		cap *= 2;
 	if (cap > VALUE_MAX_BYTES)
 		cap = VALUE_MAX_BYTES;
-	return secret_grow(&handle->copy, cap);
+	r = open_files_may_take(files, handle->uid, cap - old);
+	if (r == 0)
+		r = secret_grow(&handle->copy, cap);
+	files->bytes += handle->copy->cap - old;
+	return r;
 }
 
-static int set_size(struct write_handle *handle, size_t size)
+static int set_size(struct open_files *files, struct write_handle *handle, size_t size)
 {
-	size_t old = handle->copy->len;
+	size_t old;
 	int r;
 
 	if (size > VALUE_MAX_BYTES)
 		return -EFBIG;
-	r = grow_copy(handle, size);
+	r = own_copy(files, handle);
+	if (r == 0)
+		r = grow_copy(files, handle, size);
 	if (r < 0)
 		return r;
+	old = handle->copy->len;
 	if (size > old)
 		memset(handle->copy->data + old, 0, size - old);
 	else
@@ -88,35 +128,36 @@ static int set_size(struct write_handle *handle, size_t size)
 	return 0;
 }
 
-static int check_so_far(const struct write_handle *handle)
+static enum value_rule rule_of(const struct write_handle *handle)
 {
 	const struct vault_entry *entry = &handle->file->entry;
-	enum value_rule rule = rule_of_field(entry->type, (struct bytes){entry->name, entry->name_len});
 
-	return rule_value_so_far(rule, secret_bytes(handle->copy));
+	return rule_of_field(entry->type, (struct bytes){entry->name, entry->name_len});
 }
 
-static int apply_write(struct write_handle *handle, const struct handle_write *write)
+static int apply_write(struct open_files *files, struct write_handle *handle,
+		       const struct handle_write *write)
 {
-	uint64_t offset = write->is_append ? handle->copy->len : write->offset;
+	size_t len = content_of(handle)->len;
+	uint64_t offset = write->is_append ? len : write->offset;
+	uint64_t end;
 	int r;
 
 	if (offset > VALUE_MAX_BYTES || write->data.len > VALUE_MAX_BYTES - offset)
 		return -EFBIG;
-	if (offset + write->data.len > handle->copy->len) {
-		r = set_size(handle, (size_t)(offset + write->data.len));
-		if (r < 0)
-			return r;
-	}
+	end = offset + write->data.len;
+	r = set_size(files, handle, end > len ? (size_t)end : len);
+	if (r < 0)
+		return r;
 	if (write->data.len > 0)
 		memcpy(handle->copy->data + offset, write->data.data, write->data.len);
-	return check_so_far(handle);
+	return rule_value_so_far(rule_of(handle), secret_bytes(handle->copy));
 }
 
 static void note_change(struct write_handle *handle, uint64_t owner, int thread)
 {
 	handle->is_changed = true;
-	handle->file->mtime_ns = 0;
+	handle->file->mtime_ns = VAULT_NOW;
 	note_writer(handle, owner, thread);
 }
 
@@ -128,7 +169,7 @@ int handle_write(struct open_files *files, uint64_t fh, const struct handle_writ
 	if (!handle)
 		return -EIO;
 	if (handle->error == 0)
-		handle->error = apply_write(handle, write);
+		handle->error = apply_write(files, handle, write);
 	if (handle->error == 0)
 		note_change(handle, write->owner, write->thread);
 	return handle->error;
@@ -138,19 +179,20 @@ int handle_truncate(struct open_files *files, uint64_t fh, size_t size, int thre
 {
 	LOCKED(files);
 	struct write_handle *handle = open_files_find_handle(files, fh);
-	size_t old;
 
 	if (!handle)
 		return -EIO;
-	old = handle->copy->len;
+	if (handle->error < 0 || size == content_of(handle)->len)
+		return handle->error;
+	handle->error = set_size(files, handle, size);
 	if (handle->error == 0)
-		handle->error = set_size(handle, size);
+		handle->error = rule_value_so_far(rule_of(handle), secret_bytes(handle->copy));
 	if (handle->error == 0)
-		handle->error = check_so_far(handle);
-	if (handle->error == 0 && size != old)
 		note_change(handle, 0, thread);
 	return handle->error;
 }
+
+/* --- storing --- */
 
 static bool must_store(struct write_handle *handle, const struct flusher *flusher)
 {
@@ -172,12 +214,14 @@ static bool must_store(struct write_handle *handle, const struct flusher *flushe
 	}
 }
 
-static int check_whole(const struct write_handle *handle)
+/* The copy itself is lent to the commit; only a second commit beside a first gets one of its own. */
+static int lend_copy(struct open_files *files, struct write_handle *handle, struct commit *ret)
 {
-	const struct vault_entry *entry = &handle->file->entry;
-	enum value_rule rule = rule_of_field(entry->type, (struct bytes){entry->name, entry->name_len});
-
-	return rule_value(rule, secret_bytes(handle->copy));
+	ret->is_owned = handle->stored != NULL;
+	if (ret->is_owned)
+		return secret_copy(files->arena, secret_bytes(handle->copy), &ret->value);
+	ret->value = handle->stored = TAKE(handle->copy);
+	return 0;
 }
 
 int handle_flush(struct open_files *files, uint64_t fh, const struct flusher *flusher, struct commit *ret)
@@ -191,40 +235,63 @@ int handle_flush(struct open_files *files, uint64_t fh, const struct flusher *fl
 	if (handle->error < 0)
 		return handle->error;
 	if (!must_store(handle, flusher))
-		return 0;
-	r = check_whole(handle);
+		return handle->n_commits > 0 ? FLUSH_WAIT : FLUSH_DONE;
+	r = rule_value(rule_of(handle), secret_bytes(content_of(handle)));
 	if (r == 0)
-		r = secret_copy(files->arena, secret_bytes(handle->copy), &ret->value);
+		r = lend_copy(files, handle, ret);
 	if (r < 0) {
 		handle->error = r;
 		return r;
 	}
 	ret->fh = fh;
-	ret->entry = handle->file->entry;
-	ret->state = handle->file->state;
-	ret->mtime_ns = handle->file->mtime_ns;
+	ret->ino = handle->file->entry.id;
+	ret->key = handle->file->entry.parent;
+	handle->n_commits++;
 	handle->is_changed = false;
 	handle->n_writers = 0;
 	handle->has_more_writers = false;
-	return 1;
+	return FLUSH_COMMIT;
 }
 
-void handle_committed(struct open_files *files, const struct commit *commit, int result,
+/* The handle has its copy back, unless it was written to meanwhile. */
+static void take_back(struct open_files *files, struct write_handle *handle)
+{
+	struct secret *stored = TAKE(handle->stored);
+
+	if (!handle->copy) {
+		handle->copy = stored;
+		return;
+	}
+	files->bytes -= stored->cap;
+	secret_free(stored);
+}
+
+void handle_committed(struct open_files *files, struct commit *commit, int result,
 		      const struct vault_entry *entry)
 {
 	LOCKED(files);
 	struct write_handle *handle = open_files_find_handle(files, commit->fh);
 
+	if (commit->is_owned)
+		secret_free(TAKE(commit->value));
 	if (!handle)
 		return;
-	if (result < 0) {
+	handle->n_commits--;
+	if (!commit->is_owned)
+		take_back(files, handle);
+	commit->value = NULL;
+	if (result < 0)
 		handle->error = result;
-		return;
-	}
-	if (handle->file->state == OPEN_GONE || handle->file->entry.id != entry->id)
-		return;
-	handle->file->state = OPEN_LIVE;
-	handle->file->entry = *entry;
+	else if (entry)
+		open_file_stored(files, handle->file, entry);
+}
+
+int handle_error(struct open_files *files, uint64_t fh)
+{
+	LOCKED(files);
+	const struct write_handle *handle = open_files_find_handle(files, fh);
+
+	return handle ? handle->error : 0;
 }
 
 void handle_close(struct open_files *files, uint64_t fh)

@@ -167,6 +167,11 @@ static void run_and_settle(struct writer *writer, struct job *batch)
 
 /* --- the thread --- */
 
+static bool ends_batch(const struct job *job)
+{
+	return job->ends_batch || job->sort->ends_batch;
+}
+
 /* Up to BATCH_MAX jobs; NULL when it is time to tidy, or to end (is_stopping and nothing left). */
 static struct job *take_batch(struct writer *writer)
 {
@@ -183,7 +188,7 @@ static struct job *take_batch(struct writer *writer)
 			break;
 	}
 	batch = end = writer->first;
-	for (unsigned n = 1; end && end->next && n < BATCH_MAX; n++)
+	for (unsigned n = 1; end && end->next && n < BATCH_MAX && !ends_batch(end); n++)
 		end = end->next;
 	writer->first = end ? end->next : NULL;
 	if (!writer->first)

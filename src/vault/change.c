@@ -2,10 +2,12 @@
 #include "session.h"
 
 #include <errno.h>
-#include <string.h>
+#include <stdlib.h>
 
-/* Ids that a key keeps for removed and moved fields; past it the oldest is given up. */
-#define TOMBSTONES_MAX 256
+/* Ids that a key keeps for removed and moved fields; past the limit the oldest are given up, a few at once.
+ */
+#define TOMBSTONES_MAX	256
+#define TOMBSTONES_LEFT 240
 
 static void count_directory(struct vault *vault, enum vault_class class)
 {
@@ -26,8 +28,14 @@ int vault_mkdir(struct vault *vault, uint64_t dir, struct bytes name, const stru
 	if (parent.class == VAULT_KEY)
 		return -EPERM;
 	entry.id = id_new(vault);
-	if (entry.class == VAULT_SERVICE)
-		entry.key_generation = DATA_KEY_FIRST;
+	if (entry.class == VAULT_SERVICE) {
+		entry.key_generation = NAMES_KEY_FIRST;
+		entry.data_key_generation = DATA_KEY_FIRST;
+	} else {
+		r = data_key_current(vault, &entry);
+		if (r < 0)
+			return r;
+	}
 	entry.birth = next_generation(vault);
 	entry.btime_ns = entry.mtime_ns = entry.ctime_ns = now_ns();
 	entry_inherit(&entry, &parent, caller);
@@ -78,24 +86,58 @@ int vault_rmdir(struct vault *vault, uint64_t dir, struct bytes name, struct vau
 	return r;
 }
 
-/* The older of the first tombstone and the first moved entry. */
-static int oldest_kept(struct vault *vault, const struct vault_entry *key, uint64_t *ret)
-{
-	struct vault_entry tombstone, moved;
-	int r = entry_next(vault, key->id, VAULT_TOMBSTONE, key->type, 0, &tombstone);
-	int m = entry_next(vault, key->id, VAULT_MOVED, key->type, 0, &moved);
+/* An id that a key keeps. */
+struct kept {
+	bool is_tombstone;
+	uint64_t version; /* when it was removed or moved */
+	uint64_t id;
+};
 
-	if (r < 0 && r != -ENOENT)
-		return r;
-	if (m < 0 && m != -ENOENT)
-		return m;
-	if (r == 0 && (m < 0 || tombstone.id < moved.id))
-		*ret = tombstone.id;
-	else if (m == 0)
-		*ret = moved.id;
-	else
-		return -EBADMSG; /* the key says that there are some */
-	return 0;
+/* Aliases are given up before tombstones (nothing comes back under an alias's id), the oldest first. */
+static int compare_kept(const void *one, const void *other)
+{
+	const struct kept *a = one;
+	const struct kept *b = other;
+
+	if (a->is_tombstone != b->is_tombstone)
+		return a->is_tombstone ? 1 : -1;
+	if (a->version != b->version)
+		return a->version > b->version ? 1 : -1;
+	return a->id > b->id ? 1 : (a->id < b->id ? -1 : 0);
+}
+
+static int list_kept(struct vault *vault, const struct vault_entry *key, enum vault_class class,
+		     struct kept *list, size_t *n)
+{
+	struct vault_entry at;
+	uint64_t after = 0;
+	int r;
+
+	while ((r = entry_next(vault, key->id, class, key->type, after, &at)) == 0) {
+		after = at.id;
+		if (*n == TOMBSTONES_MAX + 1)
+			return -EBADMSG; /* more than the key says */
+		list[(*n)++] = (struct kept){class == VAULT_TOMBSTONE, at.version, at.id};
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
+static int give_up_kept(struct vault *vault, struct vault_entry *key)
+{
+	struct kept list[TOMBSTONES_MAX + 1];
+	size_t n = 0;
+	int r = list_kept(vault, key, VAULT_MOVED, list, &n);
+
+	if (r == 0)
+		r = list_kept(vault, key, VAULT_TOMBSTONE, list, &n);
+	if (r < 0 || n != key->n_tombstones)
+		return r < 0 ? r : -EBADMSG;
+	qsort(list, n, sizeof(*list), compare_kept);
+	for (size_t i = 0; r == 0 && i < n - TOMBSTONES_LEFT; i++) {
+		r = entry_delete(vault, list[i].id);
+		key->n_tombstones--;
+	}
+	return r;
 }
 
 int key_changed(struct vault *vault, uint64_t key, bool names_changed, int n_tombstones)
@@ -109,17 +151,8 @@ int key_changed(struct vault *vault, uint64_t key, bool names_changed, int n_tom
 	if (names_changed)
 		entry.mtime_ns = entry.ctime_ns = now_ns();
 	entry.n_tombstones += (uint32_t)n_tombstones;
-	if (entry.n_tombstones > TOMBSTONES_MAX) {
-		uint64_t oldest;
-
-		r = oldest_kept(vault, &entry, &oldest);
-		if (r == 0)
-			r = entry_delete(vault, oldest);
-		if (r < 0)
-			return r;
-		entry.n_tombstones--;
-	}
-	return entry_update_meta(vault, &entry);
+	r = entry.n_tombstones > TOMBSTONES_MAX ? give_up_kept(vault, &entry) : 0;
+	return r < 0 ? r : entry_update_meta(vault, &entry);
 }
 
 int vault_unlink(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret)

@@ -52,6 +52,7 @@ static int make_root(struct vault *vault)
 	struct vault_entry root = {
 		.id = VAULT_ROOT,
 		.class = VAULT_DIR_ROOT,
+		.key_generation = NAMES_KEY_FIRST,
 		.mode = 0700,
 		.uid = geteuid(),
 		.gid = getegid(),

@@ -74,6 +74,17 @@ int data_key_get(struct vault *vault, uint64_t service, uint32_t generation, con
 	return 0;
 }
 
+int data_key_current(struct vault *vault, struct vault_entry *entry)
+{
+	struct vault_entry service;
+	int r = entry_load(vault, entry->service, &service, NULL);
+
+	if (r < 0 || service.class != VAULT_SERVICE)
+		return r < 0 && r != -ENOENT ? r : -EBADMSG;
+	entry->key_generation = service.data_key_generation;
+	return 0;
+}
+
 void wrap_element(const struct vault *vault, const struct store_wrap *wrap, unsigned char ret[SEAL_HASH_SIZE])
 {
 	unsigned char place[13];

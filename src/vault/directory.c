@@ -66,7 +66,6 @@ int place_of(struct vault *vault, uint64_t dir, struct bytes name, struct vault_
 		return r;
 	place.name_len = (uint16_t)name.len;
 	memcpy(place.name, name.data, name.len);
-	place.key_generation = ret_dir->key_generation;
 	*ret_place = place;
 	return 0;
 }

@@ -77,11 +77,13 @@ int vault_field_make(struct vault *vault, const struct vault_entry *prepared, st
 	if (r != 0)
 		return r == -ENOENT ? -ESTALE : r;
 	entry.service = key.service; /* the key may have moved to another service meanwhile */
-	entry.key_generation = key.key_generation;
 	entry.birth = next_generation(vault);
 	entry.ctime_ns = now_ns();
-	entry.mtime_ns = mtime_ns != 0 ? mtime_ns : entry.ctime_ns;
+	entry.mtime_ns = mtime_ns != VAULT_NOW ? mtime_ns : entry.ctime_ns;
 	set_value(vault, &entry, value);
+	r = data_key_current(vault, &entry);
+	if (r < 0)
+		return r;
 	r = put_new(vault, &entry, &value, &n_tombstones);
 	if (r == 0)
 		r = key_changed(vault, entry.parent, true, n_tombstones);
@@ -99,12 +101,15 @@ static int replace_value(struct vault *vault, struct vault_entry *entry, const s
 	bool is_same = bytes_equal(secret_bytes(old), value);
 	int r;
 
-	if (is_same && (mtime_ns == 0 || mtime_ns == entry->mtime_ns))
+	if (is_same && (mtime_ns == VAULT_NOW || mtime_ns == entry->mtime_ns))
 		return 0;
 	entry->ctime_ns = now_ns();
-	entry->mtime_ns = mtime_ns != 0 ? mtime_ns : entry->ctime_ns;
+	entry->mtime_ns = mtime_ns != VAULT_NOW ? mtime_ns : entry->ctime_ns;
 	if (!is_same)
 		set_value(vault, entry, value);
+	r = data_key_current(vault, entry);
+	if (r < 0)
+		return r;
 	r = entry_update(vault, entry, &value);
 	return r < 0 || is_same ? r : key_changed(vault, entry->parent, false, 0);
 }
@@ -145,7 +150,7 @@ int vault_field_truncate(struct vault *vault, uint64_t id, size_t size, struct v
 	cut->len = size;
 	r = check_value(&entry, secret_bytes(cut));
 	if (r == 0)
-		r = replace_value(vault, &entry, old, secret_bytes(cut), 0);
+		r = replace_value(vault, &entry, old, secret_bytes(cut), VAULT_NOW);
 	if (r == 0)
 		*ret = entry;
 	return r;

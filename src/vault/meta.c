@@ -14,7 +14,7 @@ size_t meta_pack(const struct vault_entry *entry, unsigned char ret[META_SIZE_MA
 	le_put32(ret + 16, entry->gid);
 	le_put32(ret + 20, entry->size_written);
 	le_put32(ret + 24, entry->size);
-	le_put32(ret + 28, entry->n_tombstones);
+	le_put32(ret + 28, entry->class == VAULT_SERVICE ? entry->data_key_generation : entry->n_tombstones);
 	le_put64(ret + 32, (uint64_t)entry->mtime_ns);
 	le_put64(ret + 40, (uint64_t)entry->ctime_ns);
 	le_put64(ret + 48, (uint64_t)entry->btime_ns);
@@ -48,7 +48,10 @@ int meta_unpack(struct bytes meta, struct vault_entry *entry)
 	entry->gid = le_get32(at + 16);
 	entry->size_written = le_get32(at + 20);
 	entry->size = le_get32(at + 24);
-	entry->n_tombstones = le_get32(at + 28);
+	if (entry->class == VAULT_SERVICE)
+		entry->data_key_generation = le_get32(at + 28);
+	else
+		entry->n_tombstones = le_get32(at + 28);
 	entry->mtime_ns = (int64_t)le_get64(at + 32);
 	entry->ctime_ns = (int64_t)le_get64(at + 40);
 	entry->btime_ns = (int64_t)le_get64(at + 48);

@@ -11,7 +11,8 @@
 /* Writes entry's meta record, META_FIXED_SIZE + name_len bytes; returns its length. */
 size_t meta_pack(const struct vault_entry *entry, unsigned char ret[META_SIZE_MAX]);
 
-/* Fills the members of entry that the meta record holds. -EBADMSG: not a record that this program writes. */
+/* Fills the members of entry that the meta record holds; its class is known. -EBADMSG: not a record that this
+ * program writes. */
 int meta_unpack(struct bytes meta, struct vault_entry *entry);
 
 #endif

@@ -83,9 +83,8 @@ static void set_name(struct vault_entry *entry, const struct vault_entry *place)
 	memcpy(entry->name, place->name, sizeof(entry->name));
 }
 
-/* Seals everything in a key anew under another service's data key. */
-static int reseal_children(struct vault *vault, const struct vault_entry *key, enum vault_class class,
-			   uint64_t service, uint32_t key_generation)
+/* Seals everything of one class in a key anew, under the data key of the key's new service. */
+static int reseal_children(struct vault *vault, const struct vault_entry *key, enum vault_class class)
 {
 	uint64_t after = 0;
 	struct vault_entry child;
@@ -101,8 +100,8 @@ static int reseal_children(struct vault *vault, const struct vault_entry *key, e
 			return r;
 		if (value)
 			bytes = secret_bytes(value);
-		child.service = service;
-		child.key_generation = key_generation;
+		child.service = key->service;
+		child.key_generation = key->key_generation;
 		r = entry_update(vault, &child, &bytes);
 		if (r < 0)
 			return r;
@@ -110,13 +109,12 @@ static int reseal_children(struct vault *vault, const struct vault_entry *key, e
 	return r == -ENOENT ? 0 : r;
 }
 
-static int reseal_key(struct vault *vault, const struct ends *ends)
+static int reseal_key(struct vault *vault, const struct vault_entry *key)
 {
 	static const enum vault_class in_a_key[] = {VAULT_FIELD, VAULT_TOMBSTONE, VAULT_MOVED};
 
 	for (size_t i = 0; i < sizeof(in_a_key) / sizeof(*in_a_key); i++) {
-		int r = reseal_children(vault, &ends->from, in_a_key[i], ends->place.service,
-					ends->place.key_generation);
+		int r = reseal_children(vault, key, in_a_key[i]);
 
 		if (r < 0)
 			return r;
@@ -133,12 +131,13 @@ static int rename_directory(struct vault *vault, const struct ends *ends, bool n
 	if (r < 0)
 		return r;
 	if (entry.service != ends->place.service) {
-		r = reseal_key(vault, ends);
-		if (r < 0)
-			return r;
 		entry.parent = ends->place.parent;
 		entry.service = ends->place.service;
-		entry.key_generation = ends->place.key_generation;
+		r = data_key_current(vault, &entry);
+		if (r == 0)
+			r = reseal_key(vault, &entry);
+		if (r < 0)
+			return r;
 	}
 	set_name(&entry, &ends->place);
 	entry.ctime_ns = now_ns();
@@ -177,6 +176,7 @@ static int put_moved(struct vault *vault, const struct ends *ends, struct bytes 
 		     struct vault_entry *ret, int *ret_n_tombstones)
 {
 	struct vault_entry entry = replaces_field(ends) ? ends->target : ends->from;
+	int r;
 
 	set_name(&entry, &ends->place);
 	entry.ctime_ns = now_ns();
@@ -192,6 +192,9 @@ static int put_moved(struct vault *vault, const struct ends *ends, struct bytes 
 		entry.id = ends->has_target ? ends->target.id : id_new(vault);
 		*ret_n_tombstones = ends->has_target ? -1 : 0;
 	}
+	r = data_key_current(vault, &entry);
+	if (r < 0)
+		return r;
 	*ret = entry;
 	return ends->has_target ? entry_update(vault, ret, &value) : entry_insert(vault, ret, &value);
 }
@@ -235,8 +238,13 @@ int vault_rename(struct vault *vault, uint64_t dir, struct bytes name, uint64_t 
 	if (r < 0)
 		return r;
 	renamed.from = ends.from.id;
-	if (ends.has_target && ends.target.id == ends.from.id)
-		return -EINVAL; /* the kernel answers that itself */
+	/* Onto itself: nothing to do. The kernel asks that only when it takes the two for different nodes. */
+	if (ends.has_target && ends.target.id == ends.from.id) {
+		renamed.to = ends.from.id;
+		renamed.birth = ends.from.birth;
+		*ret = renamed;
+		return 0;
+	}
 	if (ends.from.class == VAULT_FIELD)
 		r = rename_field(vault, &ends, noreplace, &renamed);
 	else

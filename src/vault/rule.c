@@ -6,6 +6,9 @@
 #include <errno.h>
 #include <string.h>
 
+#define DIGITS "0123456789"
+#define IPV6   DIGITS "abcdefABCDEF:."
+
 /* Names that will mean something one day: nobody may make them before. */
 static const char *const reserved_names[] = {
 	".env", ".json", ".yaml", ".dockerconfigjson", ".versions", ".keyfs", NULL,
@@ -144,9 +147,6 @@ static bool is_control_but_tab(uint32_t character)
 	return text_is_control(character) && character != '\t';
 }
 
-#define DIGITS "0123456789"
-#define IPV6   DIGITS "abcdefABCDEF:."
-
 static bool is_not_of_a_host(uint32_t c)
 {
 	return !((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
@@ -165,7 +165,27 @@ static bool is_label(struct bytes label)
 	return true;
 }
 
-static bool is_host_name(struct bytes host)
+static bool has_only(struct bytes text, const char *characters)
+{
+	for (size_t i = 0; i < text.len; i++)
+		if (!strchr(characters, ((const char *)text.data)[i]))
+			return false;
+	return true;
+}
+
+static bool is_address(int family, struct bytes host)
+{
+	char text[INET6_ADDRSTRLEN];
+	struct in6_addr address;
+
+	if (host.len == 0 || host.len >= sizeof(text))
+		return false;
+	memcpy(text, host.data, host.len);
+	text[host.len] = '\0';
+	return inet_pton(family, text, &address) == 1;
+}
+
+static bool are_labels(struct bytes host)
 {
 	const char *text = host.data;
 	size_t begin = 0;
@@ -182,16 +202,10 @@ static bool is_host_name(struct bytes host)
 	return true;
 }
 
-static bool is_ipv6(struct bytes host)
+/* A name, or an IPv4 address: what has nothing but digits must be one. */
+static bool is_host_name(struct bytes host)
 {
-	char text[INET6_ADDRSTRLEN];
-	struct in6_addr address;
-
-	if (host.len == 0 || host.len >= sizeof(text))
-		return false;
-	memcpy(text, host.data, host.len);
-	text[host.len] = '\0';
-	return inet_pton(AF_INET6, text, &address) == 1;
+	return has_only(host, DIGITS ".") ? is_address(AF_INET, host) : are_labels(host);
 }
 
 static bool is_port(struct bytes port)
@@ -219,7 +233,7 @@ static bool is_host(struct bytes value)
 	if (text[0] == '[') {
 		const char *close = memchr(text, ']', value.len);
 
-		if (!close || !is_ipv6((struct bytes){text + 1, (size_t)(close - text - 1)}))
+		if (!close || !is_address(AF_INET6, (struct bytes){text + 1, (size_t)(close - text - 1)}))
 			return false;
 		return close + 1 == end ||
 		       (close[1] == ':' && is_port((struct bytes){close + 2, (size_t)(end - close - 2)}));
@@ -227,18 +241,9 @@ static bool is_host(struct bytes value)
 	if (!colon)
 		return is_host_name(value);
 	if (memchr(colon + 1, ':', (size_t)(end - colon - 1)))
-		return is_ipv6(value);
+		return is_address(AF_INET6, value);
 	return is_host_name((struct bytes){text, (size_t)(colon - text)}) &&
 	       is_port((struct bytes){colon + 1, (size_t)(end - colon - 1)});
-}
-
-/* Whether a label, a port or an address could still begin like this: by the characters it may have. */
-static bool has_only(struct bytes text, const char *characters)
-{
-	for (size_t i = 0; i < text.len; i++)
-		if (!strchr(characters, ((const char *)text.data)[i]))
-			return false;
-	return true;
 }
 
 static bool may_be_port(struct bytes port)
@@ -255,7 +260,7 @@ static bool may_be_host_name(struct bytes name)
 	/* All labels but the one that may go on. */
 	while (last > 0 && text[last - 1] != '.')
 		last--;
-	if (last > 0 && !is_host_name((struct bytes){text, last - 1}))
+	if (last > 0 && !are_labels((struct bytes){text, last - 1}))
 		return false;
 	return name.len - last <= 63 && (last == name.len || text[last] != '-');
 }
@@ -304,14 +309,12 @@ static const struct {
 
 int rule_value_so_far(enum value_rule rule, struct bytes value)
 {
-	if (rules[rule].is_line) {
-		size_t newline = final_newline(value);
-
-		/* A \r may turn out to begin the newline that ends the line. */
-		if (newline == 0 && value.len > 0 && ((const char *)value.data)[value.len - 1] == '\r')
-			newline = 1;
-		value.len -= newline;
-	}
+	/* Its newline has come: that was the whole line. */
+	if (rules[rule].is_line && final_newline(value) > 0)
+		return rule_value(rule, value);
+	/* A \r may turn out to begin the newline that ends the line. */
+	if (rules[rule].is_line && value.len > 0 && ((const char *)value.data)[value.len - 1] == '\r')
+		value.len--;
 	if (value.len > rules[rule].max)
 		return -EFBIG;
 	if (rules[rule].is_bad && !is_text(value, rules[rule].is_bad, true))

@@ -75,6 +75,8 @@ int vault_begin(struct vault *vault)
 	if (r < 0)
 		return r;
 	r = read_header(vault, &vault->now.header);
+	if (r == 0 && vault->now.header.format > SEAL_HEADER_FORMAT)
+		r = -EROFS; /* of a newer keyfs: it may be read */
 	if (r < 0) {
 		backend_of(vault)->rollback(vault->store);
 		return r;
@@ -98,7 +100,7 @@ int vault_commit(struct vault *vault)
 		vault_rollback(vault);
 		return 0;
 	}
-	vault->now.header.generation++;
+	vault->tried = vault->now.header.generation = next_generation(vault);
 	vault->now.header.time = now_ns() / 1000000000;
 	r = seal_header_seal(vault->keys->bundle.header, &vault->now.header, sealed);
 	if (r == 0)

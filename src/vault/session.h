@@ -41,6 +41,8 @@ struct vault {
 	/* Of the writing session: */
 	struct session_state now;
 	struct session_state at_mark;
+	uint64_t tried;	  /* the last generation that was sealed into a header; never given to another
+			     transaction */
 	uint64_t next_id; /* only ever rises: an id of a transaction undone is not used again either */
 };
 
@@ -57,7 +59,9 @@ static inline struct bytes name_of(const struct vault_entry *entry)
 /* The version that rows written in this transaction get. */
 static inline uint64_t next_generation(const struct vault *vault)
 {
-	return vault->now.header.generation + 1;
+	uint64_t last = vault->now.header.generation;
+
+	return (last > vault->tried ? last : vault->tried) + 1;
 }
 
 /* Wall clock, nanoseconds since 1970. */
@@ -65,8 +69,12 @@ int64_t now_ns(void);
 
 /* --- data_key.c --- */
 
-/* Generation of a new service's data key. A service's row says which generation its new entries get. */
-#define DATA_KEY_FIRST 1
+/* Generation of the names key, and of a new service's data key. */
+#define NAMES_KEY_FIRST 1
+#define DATA_KEY_FIRST	1
+
+/* Makes an entry of a service one that its current data key seals. */
+int data_key_current(struct vault *vault, struct vault_entry *entry);
 
 /* The data key, borrowed from the session until its next change of the cache. Calls the store when it is not
  * cached. */

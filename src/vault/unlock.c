@@ -94,6 +94,9 @@ static int check_header(struct store *store, const struct vault_keys *keys, stru
 
 	if (r == 0)
 		r = seal_header_open(keys->bundle.header, bytes, &header);
+	/* A slot and a bundle of an earlier master key, put back, must not open the store. */
+	if (r == 0 && header.master_number != keys->master_number)
+		r = -EBADMSG;
 	if (r < 0)
 		return fail(reterr, r, "the store's header is damaged", NULL);
 	r = store->backend->schema(store, &bytes);

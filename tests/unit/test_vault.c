@@ -73,10 +73,12 @@ static void the_same_bytes_change_nothing(void **state)
 	assert_int_equal(vault_get(f->vault, id, &before), 0);
 	assert_int_equal(before.size, 5);
 	assert_int_equal(before.size_written, 6);
-	assert_int_equal(CHANGE(f, vault_field_set(f->vault, id, before.birth, b("value\n"), 0, &after)), 0);
+	assert_int_equal(
+		CHANGE(f, vault_field_set(f->vault, id, before.birth, b("value\n"), VAULT_NOW, &after)), 0);
 	assert_int_equal(vault_get(f->vault, id, &after), 0);
 	assert_memory_equal(&before, &after, sizeof(before));
-	assert_int_equal(CHANGE(f, vault_field_set(f->vault, id, before.birth, b("value"), 0, &after)), 0);
+	assert_int_equal(
+		CHANGE(f, vault_field_set(f->vault, id, before.birth, b("value"), VAULT_NOW, &after)), 0);
 	assert_true(after.value_version > before.value_version);
 	assert_true(after.mtime_ns > before.mtime_ns);
 	assert_value(f, id, "value");
@@ -101,17 +103,19 @@ static void values_of_every_size(void **state)
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
 		struct secret *read;
 
-		assert_int_equal(CHANGE(f, vault_field_set(f->vault, id, entry.birth,
-							   (struct bytes){value, sizes[i]}, 0, &entry)),
-				 0);
+		assert_int_equal(
+			CHANGE(f, vault_field_set(f->vault, id, entry.birth, (struct bytes){value, sizes[i]},
+						  VAULT_NOW, &entry)),
+			0);
 		assert_int_equal(vault_read(f->vault, id, &entry, &read), 0);
 		assert_int_equal(read->len, sizes[i]);
 		assert_memory_equal(read->data, value, sizes[i]);
 		secret_free(read);
 	}
-	assert_int_equal(CHANGE(f, vault_field_set(f->vault, id, entry.birth,
-						   (struct bytes){value, VALUE_MAX_BYTES + 1}, 0, &entry)),
-			 -EFBIG);
+	assert_int_equal(
+		CHANGE(f, vault_field_set(f->vault, id, entry.birth,
+					  (struct bytes){value, VALUE_MAX_BYTES + 1}, VAULT_NOW, &entry)),
+		-EFBIG);
 	assert_int_equal(CHANGE(f, vault_field_truncate(f->vault, id, 3, &entry)), 0);
 	assert_int_equal(entry.size_written, 3);
 	assert_int_equal(CHANGE(f, vault_field_truncate(f->vault, id, VALUE_MAX_BYTES + 1, &entry)), -EFBIG);
@@ -127,8 +131,9 @@ static void bad_values_are_refused(void **state)
 	struct vault_entry entry;
 
 	assert_int_equal(vault_get(f->vault, id, &entry), 0);
-	assert_int_equal(CHANGE(f, vault_field_set(f->vault, id, entry.birth, b("bad host"), 0, &entry)),
-			 -EINVAL);
+	assert_int_equal(
+		CHANGE(f, vault_field_set(f->vault, id, entry.birth, b("bad host"), VAULT_NOW, &entry)),
+		-EINVAL);
 	assert_int_equal(CHANGE(f, vault_field_truncate(f->vault, id, 5, &entry)), -EINVAL);  /* "host:" */
 	assert_int_equal(CHANGE(f, vault_field_truncate(f->vault, id, 20, &entry)), -EINVAL); /* zeros */
 	assert_value(f, id, "host:5000");
@@ -145,7 +150,8 @@ static void a_snapshot_outlives_its_field(void **state)
 
 	assert_int_equal(vault_snapshot_take(f->vault, key, &entry, &snapshot), -ENOENT);
 	assert_int_equal(vault_snapshot_take(f->vault, id, &entry, &snapshot), 0);
-	assert_int_equal(CHANGE(f, vault_field_set(f->vault, id, entry.birth, b("new"), 0, &entry)), 0);
+	assert_int_equal(CHANGE(f, vault_field_set(f->vault, id, entry.birth, b("new"), VAULT_NOW, &entry)),
+			 0);
 	assert_int_equal(CHANGE(f, vault_unlink(f->vault, key, b("V"), &entry)), 0);
 	assert_int_equal(vault_snapshot_open(f->vault, snapshot, &value), 0);
 	assert_int_equal(value->len, 3);
@@ -222,9 +228,11 @@ static void a_field_of_a_key_that_is_gone(void **state)
 
 	assert_int_equal(CHANGE(f, vault_field_prepare(f->vault, key, b("A"), &somebody, &prepared)), 0);
 	assert_int_equal(CHANGE(f, vault_rmdir(f->vault, custom, b("k"), &entry)), 0);
-	assert_int_equal(CHANGE(f, vault_field_make(f->vault, &prepared, b("v"), 0, &entry)), -ESTALE);
+	assert_int_equal(CHANGE(f, vault_field_make(f->vault, &prepared, b("v"), VAULT_NOW, &entry)),
+			 -ESTALE);
 	(void)make(f, custom, "k");
-	assert_int_equal(CHANGE(f, vault_field_make(f->vault, &prepared, b("v"), 0, &entry)), -ESTALE);
+	assert_int_equal(CHANGE(f, vault_field_make(f->vault, &prepared, b("v"), VAULT_NOW, &entry)),
+			 -ESTALE);
 }
 
 /* --- a store that somebody changed --- */
@@ -346,7 +354,8 @@ static void missing_and_old_rows_are_found(void **state)
 
 	copy_node(store, id, &old, &blobs[0], &blobs[1]);
 	assert_int_equal(vault_get(f->vault, id, &entry), 0);
-	assert_int_equal(CHANGE(f, vault_field_set(f->vault, id, entry.birth, b("new"), 0, &entry)), 0);
+	assert_int_equal(CHANGE(f, vault_field_set(f->vault, id, entry.birth, b("new"), VAULT_NOW, &entry)),
+			 0);
 	/* An older row put back authenticates by itself; the set hash knows better. */
 	assert_int_equal(store->backend->begin(store), 0);
 	assert_int_equal(store->backend->node_update(store, &old), 0);

@@ -116,7 +116,7 @@ uint64_t put(struct fixture *f, uint64_t key, const char *name, const char *valu
 	struct vault_entry prepared, entry;
 
 	assert_int_equal(CHANGE(f, vault_field_prepare(f->vault, key, b(name), &somebody, &prepared)), 0);
-	assert_int_equal(CHANGE(f, vault_field_make(f->vault, &prepared, b(value), 0, &entry)), 0);
+	assert_int_equal(CHANGE(f, vault_field_make(f->vault, &prepared, b(value), VAULT_NOW, &entry)), 0);
 	assert_int_equal(prepared.id, entry.id);
 	return entry.id;
 }

@@ -102,7 +102,8 @@ static void a_field_keeps_its_id_over_removal(void **state)
 	assert_int_equal(put(f, key, "HOST", "b"), id);
 	assert_value(f, id, "b");
 	/* Who had the old one open can't write to the new one. */
-	assert_int_equal(CHANGE(f, vault_field_set(f->vault, id, birth, b("late"), 0, &entry)), -ESTALE);
+	assert_int_equal(CHANGE(f, vault_field_set(f->vault, id, birth, b("late"), VAULT_NOW, &entry)),
+			 -ESTALE);
 	assert_value(f, id, "b");
 	assert_sound(f, 0);
 }
@@ -122,8 +123,8 @@ static void tombstones_are_limited(void **state)
 	}
 	assert_int_equal(vault_count(f->vault, &counts), 0);
 	assert_int_equal(counts.n_fields, 0);
-	/* root, service, type, key; slot, bundle, data key; and 256 tombstones */
-	assert_int_equal(counts.n_rows, 7 + 256);
+	/* root, service, type, key; slot, bundle, data key; and what is left of the tombstones */
+	assert_in_range(counts.n_rows, 7 + 240, 7 + 256);
 	assert_sound(f, 0);
 	assert_int_equal(CHANGE(f, vault_rmdir(f->vault, find(f, find(f, VAULT_ROOT, "prod"), "custom"),
 					       b("busy"), &entry)),
