@@ -105,7 +105,23 @@ static int run(const char *const *argv, int *ret_comm, int *ret_said)
 	return WEXITSTATUS(status) == 0 ? 0 : -EPERM;
 }
 
-static int explain(int said, struct failure *reterr)
+/* Its last words, on one line, without what could command a terminal. */
+static int quote(char *text, const struct mount_request *request, struct failure *reterr)
+{
+	static const char name[] = HELPER ": ";
+	const char *words = strncmp(text, name, strlen(name)) == 0 ? text + strlen(name) : text;
+
+	text[strcspn(text, "\n")] = '\0';
+	for (char *at = text; *at; at++)
+		if ((unsigned char)*at < ' ' || *at == 0x7f)
+			*at = '?';
+	if (!*words)
+		return fail(reterr, -EPERM, "fusermount3 refuses to mount", "it does not say why");
+	(void)snprintf(request->said, MOUNT_SAID_SIZE, "fusermount3 refuses to mount: %.150s", words);
+	return fail(reterr, -EPERM, request->said, NULL);
+}
+
+static int explain(int said, const struct mount_request *request, struct failure *reterr)
 {
 	char text[1024];
 	ssize_t n = read(said, text, sizeof(text) - 1);
@@ -115,7 +131,7 @@ static int explain(int said, struct failure *reterr)
 		if (strstr(text, complaints[i].part))
 			return fail(reterr, complaints[i].code, complaints[i].failure.what,
 				    complaints[i].failure.hint);
-	return fail(reterr, -EPERM, "fusermount3 refuses to mount", "try fusermount3 by hand to see why");
+	return quote(text, request, reterr);
 }
 
 /* Appends text, with a backslash before what ends or escapes an option. */
@@ -152,7 +168,7 @@ int fusermount_make(const struct mount_request *request, int *ret_fuse, struct f
 	if (r == -ENOEXEC)
 		return fail(reterr, r, "fusermount3 is not installed", "install the package fuse3");
 	if (r == -EPERM)
-		return explain(said, reterr);
+		return explain(said, request, reterr);
 	if (r < 0)
 		return fail(reterr, r, "fusermount3 did not end in time", NULL);
 	r = packet_receive(comm, &byte, 1, fds);

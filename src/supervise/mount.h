@@ -12,7 +12,10 @@ struct mount_request {
 	const char *mountpoint;
 	bool read_only;
 	bool allow_other;
+	char *said; /* MOUNT_SAID_SIZE bytes: the failure may point here, for what a helper program said */
 };
+
+#define MOUNT_SAID_SIZE 192
 
 /* The descriptor of the mounted device, its INIT not yet read. */
 int mount_make(const struct mount_request *request, int *ret_fuse, struct failure *reterr);

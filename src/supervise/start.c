@@ -17,13 +17,14 @@ static void give_up(struct supervisor *supervisor, enum supervise_subject subjec
 	supervisor_dismiss(supervisor);
 }
 
-static int make_mount(struct supervisor *supervisor, struct failure *reterr)
+static int make_mount(struct supervisor *supervisor, char *said, struct failure *reterr)
 {
 	const struct mount_request request = {
 		.store = supervisor->config->store,
 		.mountpoint = supervisor->config->mountpoint,
 		.read_only = supervisor->config->read_only,
 		.allow_other = supervisor->config->allow_other || geteuid() == 0,
+		.said = said,
 	};
 	int r = mount_make(&request, &supervisor->fuse, reterr);
 
@@ -40,11 +41,12 @@ static int make_mount(struct supervisor *supervisor, struct failure *reterr)
 void start_on_unlocked(struct supervisor *supervisor)
 {
 	struct failure failure = {NULL, NULL};
+	char said[MOUNT_SAID_SIZE];
 	int fds[2], r;
 
 	r = runtime_listen(&supervisor->runtime, &supervisor->listener, &failure);
 	if (r == 0)
-		r = make_mount(supervisor, &failure);
+		r = make_mount(supervisor, said, &failure);
 	if (r < 0) {
 		give_up(supervisor, SUPERVISE_MOUNTPOINT, r, &failure);
 		return;
