@@ -8,6 +8,7 @@
 
 #include "failure.h"
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /*
@@ -21,6 +22,9 @@ int mount_point_resolve(const char *path, char **ret);
  * something else is on top.
  */
 int mount_point_find(const char *mountpoint, dev_t *ret);
+
+/* Whether the key store that is on top there was mounted by somebody else. */
+bool mount_point_is_of_another_user(const char *mountpoint);
 
 /*
  * Makes sure that store (a resolved path) can be mounted there, and clears a dead mount of ours away first.

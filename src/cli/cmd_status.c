@@ -160,15 +160,25 @@ static int status_of_all(bool json)
 	return EXIT_DONE;
 }
 
+static int complain_of_none(const char *mountpoint, int code)
+{
+	const struct failure not_mounted = {"no key store is mounted there", NULL};
+	const struct failure dead = {"a key store is there without its supervisor",
+				     "'keyfs umount' removes it"};
+	const struct failure foreign = {"another user has mounted a key store there",
+					"only that user can ask it how it fares"};
+	dev_t device;
+
+	if (mount_point_find(mountpoint, &device) < 0)
+		return complain(mountpoint, code, &not_mounted);
+	return complain(mountpoint, code, mount_point_is_of_another_user(mountpoint) ? &foreign : &dead);
+}
+
 static int status_of(const char *path, bool json)
 {
 	const struct failure missing = {"no such mount point", NULL};
-	const struct failure not_mounted = {"no key store is mounted there", NULL};
-	const struct failure dead = {"a key store is there without its supervisor, or is another user's",
-				     "'keyfs umount' removes it"};
 	CLEANUP(cleanup_free) char *mountpoint = NULL;
 	struct control_status status;
-	dev_t device;
 	int r = mount_point_resolve(path, &mountpoint);
 
 	if (r < 0)
@@ -177,8 +187,7 @@ static int status_of(const char *path, bool json)
 	if (r == 0)
 		r = control_status(status.supervisor_pid, &status);
 	if (r < 0)
-		return complain(mountpoint, r,
-				mount_point_find(mountpoint, &device) == 0 ? &dead : &not_mounted);
+		return complain_of_none(mountpoint, r);
 	if (json) {
 		print_json(&status);
 		(void)fputc('\n', stdout);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define STACKED_MAX 16 /* dead mounts on top of each other */
 #define DYING_MS    1000
@@ -44,12 +45,28 @@ static int resolve_parent(const char *path, char ret_parent[PATH_MAX], char ret_
 	return realpath(copy, ret_parent) ? 0 : -errno;
 }
 
+/* A slash at the end would ask what is mounted there whether it is a directory, and it might not answer. */
+static char *real_path(const char *path, char ret[PATH_MAX])
+{
+	size_t len = strlen(path);
+	char copy[PATH_MAX];
+
+	while (len > 1 && path[len - 1] == '/')
+		len--;
+	if (len >= sizeof(copy)) {
+		errno = ENAMETOOLONG;
+		return NULL;
+	}
+	(void)snprintf(copy, sizeof(copy), "%.*s", (int)len, path);
+	return realpath(copy, ret);
+}
+
 int mount_point_resolve(const char *path, char **ret)
 {
 	char whole[PATH_MAX], name[PATH_MAX];
 	int r;
 
-	if (realpath(path, whole)) {
+	if (real_path(path, whole)) {
 		*ret = strdup(whole);
 		return *ret ? 0 : -ENOMEM;
 	}
@@ -70,6 +87,13 @@ int mount_point_find(const char *mountpoint, dev_t *ret)
 		return r < 0 ? r : -ENOENT;
 	*ret = entry.device;
 	return 0;
+}
+
+bool mount_point_is_of_another_user(const char *mountpoint)
+{
+	struct mount_entry entry;
+
+	return mount_table_top(mountpoint, &entry) == 0 && entry.is_ours && entry.user != geteuid();
 }
 
 int mount_point_detach(const char *mountpoint)

@@ -4,8 +4,11 @@
 #include "cleanup.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 /* Spaces, tabs, newlines and backslashes are written as a backslash and three octal digits. */
@@ -25,11 +28,22 @@ static void unescape(char *text)
 	*to = '\0';
 }
 
+/* Of the file system's options, which the kernel ends the line with. */
+static uid_t parse_user(const char *options)
+{
+	const char *user = strstr(options, "user_id=");
+
+	return user ? (uid_t)strtoul(user + strlen("user_id="), NULL, 10) : 0;
+}
+
 /* id parent major:minor root mountpoint options [tags] - fstype source options */
-static bool parse_line(char *line, const char *path, struct mount_entry *ret)
+static bool parse_line(char *line, uint64_t id, const char *path, struct mount_entry *ret)
 {
 	char *fields[5], *type, *save, *colon;
 	unsigned long major, minor;
+
+	if (strtoull(line, NULL, 10) != id)
+		return false;
 
 	for (unsigned i = 0; i < 5; i++) {
 		fields[i] = strtok_r(i == 0 ? line : NULL, " ", &save);
@@ -47,30 +61,47 @@ static bool parse_line(char *line, const char *path, struct mount_entry *ret)
 	type += strlen(" - ");
 	ret->device = makedev((unsigned)major, (unsigned)minor);
 	ret->is_ours = strncmp(type, MOUNT_FSTYPE " ", strlen(MOUNT_FSTYPE " ")) == 0;
+	ret->user = parse_user(type);
 	return true;
 }
 
-static void close_table(FILE **table)
+/* The mount that path leads to. To open a path only, and to want no attribute, is no request to a mount. */
+static int mount_id_of(const char *path, uint64_t *ret)
 {
-	if (*table)
-		(void)fclose(*table);
+	CLEANUP(cleanup_close) int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct statx stx;
+
+	if (fd < 0)
+		return -errno;
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &stx) < 0)
+		return -errno;
+	*ret = stx.stx_mnt_id;
+	return stx.stx_mask & STATX_MNT_ID ? 0 : -EIO;
+}
+
+static int find_in(FILE *table, uint64_t id, const char *path, struct mount_entry *ret)
+{
+	CLEANUP(cleanup_free) char *line = NULL;
+	size_t size = 0;
+
+	while (getline(&line, &size, table) > 0)
+		if (parse_line(line, id, path, ret))
+			return 0;
+	return -ENOENT;
 }
 
 int mount_table_top(const char *path, struct mount_entry *ret)
 {
-	CLEANUP(close_table) FILE *table = fopen("/proc/self/mountinfo", "re");
-	CLEANUP(cleanup_free) char *line = NULL;
-	struct mount_entry entry;
-	bool is_found = false;
-	size_t size = 0;
+	uint64_t id = 0;
+	FILE *table;
+	int r = mount_id_of(path, &id);
 
+	if (r < 0)
+		return r;
+	table = fopen("/proc/self/mountinfo", "re");
 	if (!table)
 		return -EIO;
-	while (getline(&line, &size, table) > 0)
-		if (parse_line(line, path, &entry))
-			is_found = true; /* the last one is on top */
-	if (!is_found)
-		return -ENOENT;
-	*ret = entry;
-	return 0;
+	r = find_in(table, id, path, ret);
+	(void)fclose(table);
+	return r;
 }
