@@ -61,8 +61,11 @@ struct control_status {
 
 struct control_result {
 	uint32_t version;
-	int32_t code; /* 0 or a negative errno */
+	int32_t code;	    /* 0 or a negative errno */
+	uint64_t n_cut_off; /* files that were still open, or CONTROL_CUT_OFF_UNKNOWN */
 };
+
+#define CONTROL_CUT_OFF_UNKNOWN UINT64_MAX /* something was in use, and the worker did not say what */
 
 enum control_finding_kind {
 	CONTROL_DAMAGED = 1, /* text is a path, a is the id */
@@ -99,13 +102,19 @@ int control_find_store(const char *store, struct control_status *ret);
 /* With the worker's counts. */
 int control_status(pid_t supervisor, struct control_status *ret);
 
-/* Unmounts, and returns when mount and processes are gone: 0, or what went wrong. -ETIMEDOUT after 10 s. */
-int control_umount(pid_t supervisor);
+/*
+ * Unmounts, and returns when mount and processes are gone: 0, or what went wrong. -ETIMEDOUT after 10 s.
+ * *ret_n_cut_off is as in struct control_result.
+ */
+int control_umount(pid_t supervisor, uint64_t *ret_n_cut_off);
 
 /* Begins a check; its findings come from *ret_socket. */
 int control_check(pid_t supervisor, int *ret_socket);
 
-/* The next finding of a check. -EPIPE: the worker ended before the check did. */
+/*
+ * The next finding of a check. -EPIPE: the worker ended before the check did. -ETIMEDOUT: nothing came for 10
+ * s, in which a worker that checks says at least how far it is.
+ */
 int control_receive_finding(int socket, struct control_finding *ret);
 
 /* --- the worker's side --- */

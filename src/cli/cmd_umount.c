@@ -6,6 +6,8 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 
 #define STACKED_MAX 16
 
@@ -50,6 +52,18 @@ static int remove_rest(const char *mountpoint, unsigned *ret_n)
 	return r;
 }
 
+/* Not an error: the mount is gone, as was asked. */
+static void say_cut_off(const char *mountpoint, uint64_t n)
+{
+	(void)fputs("keyfs: ", stderr);
+	print_path(stderr, mountpoint);
+	if (n == CONTROL_CUT_OFF_UNKNOWN)
+		(void)fputs(": unmounted; what was still in use was cut off\n", stderr);
+	else
+		(void)fprintf(stderr, ": unmounted; %" PRIu64 " open file%s cut off\n", n,
+			      n == 1 ? " was" : "s were");
+}
+
 static int umount_resolved(const char *mountpoint)
 {
 	const struct failure not_mounted = {"no key store is mounted there", "'keyfs status' lists what is"};
@@ -59,11 +73,12 @@ static int umount_resolved(const char *mountpoint)
 	const struct failure refused = {"the mount cannot be removed", "try 'umount -l' as root"};
 	struct control_status status;
 	int ended = control_find(mountpoint, &status);
+	uint64_t n_cut_off = 0;
 	unsigned n_removed;
 	int r;
 
 	if (ended == 0)
-		ended = control_umount(status.supervisor_pid);
+		ended = control_umount(status.supervisor_pid, &n_cut_off);
 	r = remove_rest(mountpoint, &n_removed);
 	if (r < 0)
 		return complain(mountpoint, -EPERM, &refused);
@@ -71,6 +86,8 @@ static int umount_resolved(const char *mountpoint)
 		return complain(mountpoint, ended, &stuck);
 	if (ended == -ENOENT && n_removed == 0)
 		return complain(mountpoint, -ENOENT, &not_mounted);
+	if (n_cut_off > 0)
+		say_cut_off(mountpoint, n_cut_off);
 	return EXIT_DONE;
 }
 

@@ -35,6 +35,8 @@ int findings_end(struct findings *findings, const char *subject, int code, uint6
 {
 	const struct failure busy = {"a check already runs", NULL};
 	const struct failure gone = {"the worker ended before the check did", NULL};
+	const struct failure silent = {"the worker did not answer for 10 seconds: the check was given up",
+				       "'keyfs status' shows how it fares, 'keyfs umount' ends the mount"};
 	const struct failure stopping = {"the mount is busy, or just ending", "try again"};
 
 	progress_clear(&findings->progress);
@@ -46,6 +48,8 @@ int findings_end(struct findings *findings, const char *subject, int code, uint6
 		return complain(subject, code, &busy);
 	case -EPIPE:
 		return complain(subject, code, &gone);
+	case -ETIMEDOUT:
+		return complain(subject, code, &silent);
 	case -EAGAIN:
 		return complain(subject, code, &stopping);
 	default:

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 /* --- a check, for one client --- */
 
@@ -17,6 +18,7 @@ struct check {
 	struct serve *serve;
 	int client;
 	unsigned percent; /* last told */
+	time_t told;	  /* when, in s of CLOCK_MONOTONIC */
 };
 
 static void tell(const struct check *check, const struct control_finding *finding)
@@ -46,9 +48,13 @@ static void on_progress(void *user, uint64_t n_done, uint64_t n_rows)
 	struct check *check = user;
 	unsigned percent = n_rows > 0 ? (unsigned)(n_done * 100 / n_rows) : 100;
 
-	if (percent == check->percent)
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	if (percent == check->percent && now.tv_sec == check->told)
 		return;
 	check->percent = percent;
+	check->told = now.tv_sec;
 	tell(check, &finding);
 }
 

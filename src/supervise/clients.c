@@ -156,7 +156,11 @@ void clients_expire(struct supervisor *supervisor, int64_t now)
 
 void clients_end(struct supervisor *supervisor)
 {
-	const struct control_result result = {.version = CONTROL_VERSION, .code = supervisor->result};
+	const struct control_result result = {
+		.version = CONTROL_VERSION,
+		.code = supervisor->result,
+		.n_cut_off = supervisor->n_cut_off,
+	};
 
 	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
 		struct client *client = &supervisor->clients[i];

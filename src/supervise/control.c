@@ -18,6 +18,7 @@
 #define STATUS_S 3 /* longer than a supervisor waits for its worker */
 #define UMOUNT_S 10
 #define SEND_S	 10
+#define CHECK_S	 10
 #define ENDED_MS 1000
 
 static void set_patience(int fd, int option, int seconds)
@@ -187,7 +188,7 @@ static void wait_for_end(pid_t supervisor)
 		(void)poll(&ended, 1, ENDED_MS);
 }
 
-int control_umount(pid_t supervisor)
+int control_umount(pid_t supervisor, uint64_t *ret_n_cut_off)
 {
 	CLEANUP(cleanup_close) int fd = -1;
 	struct control_result result = {.code = 0};
@@ -202,7 +203,10 @@ int control_umount(pid_t supervisor)
 	if (r == -EAGAIN)
 		return -ETIMEDOUT;
 	wait_for_end(supervisor);
-	return r < 0 ? r : result.code;
+	if (r < 0)
+		return r;
+	*ret_n_cut_off = result.n_cut_off;
+	return result.code;
 }
 
 int control_check(pid_t supervisor, int *ret_socket)
@@ -210,8 +214,10 @@ int control_check(pid_t supervisor, int *ret_socket)
 	CLEANUP(cleanup_close) int fd = -1;
 	int r = connect_to(supervisor, &fd);
 
-	if (r == 0)
-		r = send_request(fd, CONTROL_CHECK, 0);
+	if (r < 0)
+		return r;
+	set_patience(fd, SO_RCVTIMEO, CHECK_S);
+	r = send_request(fd, CONTROL_CHECK, 0);
 	if (r < 0)
 		return r;
 	*ret_socket = take_fd(&fd);
@@ -223,7 +229,7 @@ int control_receive_finding(int socket, struct control_finding *ret)
 	int r = packet_receive(socket, ret, sizeof(*ret), NULL);
 
 	if (r < 0)
-		return r;
+		return r == -EAGAIN ? -ETIMEDOUT : r;
 	return ret->version == CONTROL_VERSION && memchr(ret->text, '\0', sizeof(ret->text)) ? 0 : -EPROTO;
 }
 

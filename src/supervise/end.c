@@ -103,6 +103,24 @@ void supervisor_stop(struct supervisor *supervisor)
 		supervisor->phase = PHASE_DETACHED;
 }
 
+void supervisor_leave(struct supervisor *supervisor)
+{
+	supervisor->phase = PHASE_LEAVING;
+	supervisor->deadline = clock_ms() + LEAVING_MS;
+	if (worker_send(supervisor, HANDOFF_COUNT, NULL, 0) < 0)
+		supervisor_cut_off(supervisor, false);
+}
+
+void supervisor_cut_off(struct supervisor *supervisor, bool is_counted)
+{
+	const struct handoff_counts *counts = &supervisor->status.counts;
+	uint64_t n = is_counted ? counts->n_open_read + counts->n_open_write : 0;
+
+	supervisor->n_cut_off = n > 0 ? n : CONTROL_CUT_OFF_UNKNOWN; /* a directory is in use too */
+	log_line(LOG_LEVEL_NOTICE, "unmounted while files were open", 0);
+	supervisor_kill(supervisor);
+}
+
 static void log_death(int status)
 {
 	int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;

@@ -58,8 +58,10 @@ static void expire(struct supervisor *supervisor)
 		supervisor_kill(supervisor);
 		break;
 	case PHASE_DETACHED:
-		log_line(LOG_LEVEL_NOTICE, "unmounted while files were open", 0);
-		supervisor_kill(supervisor);
+		supervisor_leave(supervisor);
+		break;
+	case PHASE_LEAVING:
+		supervisor_cut_off(supervisor, false);
 		break;
 	default:
 		log_line(LOG_LEVEL_ERROR, "the worker cannot be killed", 0);

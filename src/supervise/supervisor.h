@@ -7,7 +7,8 @@
  *   start.c      from the first message to the mount that answers
  *   clients.c    the control socket
  *
- *   UNLOCKING --UNLOCKED--> REPLAYING --READY--> SERVING --stop--> DETACHED --5 s--> KILLED --> OVER
+ *   UNLOCKING --UNLOCKED--> REPLAYING --READY--> SERVING
+ *   SERVING --stop--> DETACHED --5 s--> LEAVING --COUNTS--> KILLED --> OVER
  *       any of them: the worker is gone --> OVER; start fails --> DISMISSED --1 s--> KILLED
  */
 #ifndef KEYFS_SUPERVISE_SUPERVISOR_H
@@ -25,6 +26,7 @@ enum phase {
 	PHASE_REPLAYING, /* mounted; the worker answers FUSE_INIT */
 	PHASE_SERVING,
 	PHASE_DETACHED,	 /* unmounted; open files may be finished */
+	PHASE_LEAVING,	 /* the worker says what is still open before it is killed */
 	PHASE_DISMISSED, /* there will be no mount; the worker closes the store and goes */
 	PHASE_KILLED,	 /* the worker was killed and is about to be gone */
 	PHASE_OVER,
@@ -32,6 +34,7 @@ enum phase {
 
 #define REPLAY_MS    60000 /* a million nodes are counted in it */
 #define DETACHED_MS  5000
+#define LEAVING_MS   500
 #define DISMISSED_MS 1000
 #define KILLED_MS    2000
 #define REQUEST_MS   2000 /* for a client to say what it wants */
@@ -66,20 +69,25 @@ struct supervisor {
 	int init;     /* the FUSE_INIT request, for every worker of this mount */
 	dev_t device; /* of the mount, to recognise it; 0 while there is none */
 
-	bool is_counting; /* COUNT was sent and not answered */
+	bool is_counting;   /* COUNT was sent and not answered */
+	uint64_t n_cut_off; /* open files at the end, or CONTROL_CUT_OFF_UNKNOWN */
 	struct control_status status;
 	struct client clients[CLIENTS_MAX];
 };
 
 /* end.c */
 
-/* How starting went: kept the first time.  Success is reported at once, a failure when nothing is left of it. */
+/* How starting went: kept the first time.  Success is reported at once, a failure when nothing is left of it.
+ */
 void supervisor_settle(struct supervisor *supervisor, enum supervise_subject subject, int code,
 		       const struct failure *failure);
 /* Tells whoever waits for the mount, once. */
 void supervisor_report(struct supervisor *supervisor);
 /* Unmounts and lets open files finish; while starting, gives up. */
 void supervisor_stop(struct supervisor *supervisor);
+/* Files stay open too long: asks how many; then, with the answer or without it, cuts them off. */
+void supervisor_leave(struct supervisor *supervisor);
+void supervisor_cut_off(struct supervisor *supervisor, bool is_counted);
 /* Takes the mount away, if it is still there. */
 void supervisor_detach(struct supervisor *supervisor);
 /* Lets the worker close the store, so that no log of it stays behind; when it is gone, all is over. */

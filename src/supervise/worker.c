@@ -89,6 +89,8 @@ static void on_message(struct supervisor *supervisor, const struct handoff_messa
 	} else if (message->kind == HANDOFF_COUNTS) {
 		supervisor->status.counts = message->counts;
 		clients_on_counts(supervisor, true);
+		if (supervisor->phase == PHASE_LEAVING)
+			supervisor_cut_off(supervisor, true);
 	}
 }
 
