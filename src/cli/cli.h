@@ -31,6 +31,9 @@ enum exit_code exit_code_of(int code);
  */
 int complain(const char *subject, int code, const struct failure *failure);
 
+/* The same, with the text of code behind what: for what alone does not tell the reason. */
+int complain_with_reason(const char *subject, int code, const struct failure *failure);
+
 /*
  * Says why supervise_claim refused store: when it is in use, also where it is mounted, with hint.  Returns
  * the exit code.

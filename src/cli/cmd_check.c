@@ -11,6 +11,7 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -124,6 +125,14 @@ static int check_session(const char *path, struct vault *vault)
 	return findings_end(&findings, path, r, counts.n_services, counts.n_keys, counts.n_fields);
 }
 
+/* Others hint at this check; it is at its end here. */
+static int complain_of_store(const char *path, int code, struct failure *failure)
+{
+	if (code == -EBADMSG)
+		failure->hint = "so much that it cannot be checked; a backup may be whole";
+	return complain(path, code, failure);
+}
+
 static int check_unlocked(const char *path, const struct unlock *unlock, struct arena *arena)
 {
 	const struct vault_unlock by = unlock_vault(unlock);
@@ -134,11 +143,13 @@ static int check_unlocked(const char *path, const struct unlock *unlock, struct 
 	int r = store_sqlite.open(path, STORE_READ, &store, &failure);
 
 	if (r < 0)
-		return complain(path, r, &failure);
+		return complain_of_store(path, r, &failure);
 	r = vault_unlock(store, &by, arena, &keys, &failure);
+	if (r == -EKEYREJECTED)
+		unlock_explain(store, by.kind, &failure);
 	if (r < 0) {
 		store->backend->close(store);
-		return complain(path, r, &failure);
+		return complain_of_store(path, r, &failure);
 	}
 	r = vault_open(store, keys, &vault);
 	if (r < 0)
@@ -169,6 +180,15 @@ static int check_store(const struct arguments *arguments)
 	return r != 0 ? r : check_unlocked(path, &unlock, arena);
 }
 
+/* Asks the mount itself nothing, which might not answer. */
+static bool is_mount(const char *path)
+{
+	CLEANUP(cleanup_free) char *mountpoint = NULL;
+	dev_t device;
+
+	return mount_point_resolve(path, &mountpoint) == 0 && mount_point_find(mountpoint, &device) == 0;
+}
+
 int cmd_check(int argc, char **argv)
 {
 	struct arguments arguments = {.unlock = UNLOCK_OPTIONS_NONE};
@@ -177,7 +197,9 @@ int cmd_check(int argc, char **argv)
 
 	(void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
 	process_harden();
-	if (stat(arguments.path, &st) < 0 && errno != ENOTCONN && errno != EACCES)
+	if (is_mount(arguments.path))
+		return check_mount(arguments.path);
+	if (stat(arguments.path, &st) < 0)
 		return complain(arguments.path, -errno, errno == ENOENT ? &missing : NULL);
 	return S_ISREG(st.st_mode) ? check_store(&arguments) : check_mount(arguments.path);
 }

@@ -6,6 +6,7 @@
 #include "unlock.h"
 
 #include <argp.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -25,14 +26,26 @@ struct arguments {
 
 static const struct argp_option options[] = {
 	{"foreground", 'f', NULL, 0, "Stay in the foreground, and log to standard error", 0},
-	{"options", 'o', "WORD[,WORD...]", 0, "ro, allow_other; the usual words of mount(8) and fstab(5)", 0},
+	{"options", 'o', "WORD[,WORD...]", 0,
+	 "ro, allow_other, key_file=FILE; the usual words of mount(8) and fstab(5)", 0},
 	{0},
 };
+
+static void take_key_file_word(struct arguments *into, struct argp_state *state)
+{
+	if (!into->options.key_file[0])
+		return;
+	if (into->unlock.key_file || into->unlock.passphrase_fd >= 0)
+		argp_error(state,
+			   "-o key_file=FILE, --key-file and --passphrase-fd are three ways; choose one");
+	into->unlock.key_file = into->options.key_file;
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct arguments *into = state->input;
 	char word[64];
+	int r;
 
 	switch (key) {
 	case ARGP_KEY_INIT:
@@ -42,8 +55,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		into->foreground = true;
 		break;
 	case 'o':
-		if (mount_options_parse(arg, &into->options, word, sizeof(word)) < 0)
+		r = mount_options_parse(arg, &into->options, word, sizeof(word));
+		if (r == -EINVAL)
 			argp_error(state, "-o %s: no such mount option", word);
+		if (r < 0)
+			argp_error(state, "-o key_file=FILE takes an absolute path");
 		break;
 	case ARGP_KEY_ARG:
 		if (into->mountpoint)
@@ -53,6 +69,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_END:
 		if (!into->mountpoint)
 			argp_usage(state);
+		take_key_file_word(into, state);
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -107,6 +124,29 @@ static int get_secret(const struct arguments *arguments, struct supervise_config
 	return r < 0 ? complain(arguments->store, r, NULL) : 0;
 }
 
+static bool is_empty(const char *directory)
+{
+	DIR *entries = opendir(directory);
+	unsigned n = 0;
+
+	if (!entries)
+		return true;		   /* as far as can be seen */
+	while (n <= 2 && readdir(entries)) /* "." and ".." */
+		n++;
+	(void)closedir(entries);
+	return n <= 2;
+}
+
+/* Often something that was meant for the store, and was written in plain while it was not mounted. */
+static void warn_of_hidden(const char *mountpoint)
+{
+	const struct failure hidden = {"is not empty: what is in it is hidden while the store is mounted",
+				       NULL};
+
+	if (!is_empty(mountpoint))
+		(void)complain(mountpoint, -ENOTEMPTY, &hidden);
+}
+
 static int prepare(const struct arguments *arguments, struct supervise_config *config)
 {
 	struct failure failure = {NULL, NULL};
@@ -118,6 +158,7 @@ static int prepare(const struct arguments *arguments, struct supervise_config *c
 	r = mount_point_prepare(config->mountpoint, config->store, &failure);
 	if (r < 0)
 		return complain(config->mountpoint, r, &failure);
+	warn_of_hidden(config->mountpoint);
 	return get_secret(arguments, config);
 }
 

@@ -12,6 +12,7 @@
 #include "log.h"
 #include "seal.h"
 #include "serve.h"
+#include "unlock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -46,6 +47,8 @@ static int unlock(struct serve *serve, uint32_t kind, struct failure *reterr)
 	if (r < 0)
 		return r;
 	r = vault_unlock(store, &by, serve->arena, &serve->keys, reterr);
+	if (r == -EKEYREJECTED)
+		unlock_explain(store, by.kind, reterr);
 	store->backend->close(store);
 	return r;
 }

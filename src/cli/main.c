@@ -29,6 +29,7 @@
 #include "cli.h"
 
 #include <argp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -89,6 +90,11 @@ static int is_mount_form(int argc, char **argv)
 	return argc >= 3 && argv[1][0] != '-' && (strchr(argv[1], '/') || access(argv[1], F_OK) == 0);
 }
 
+static bool is_one_of(const char *text, const char *one, const char *other)
+{
+	return strcmp(text, one) == 0 || strcmp(text, other) == 0;
+}
+
 int main(int argc, char **argv)
 {
 	const struct verb *verb = argc > 1 ? verb_by_name(argv[1]) : NULL;
@@ -98,11 +104,11 @@ int main(int argc, char **argv)
 		return run_verb(verb, argc - 1, argv + 1);
 	if (is_mount_form(argc, argv))
 		return run_verb(verb_by_name("mount"), argc, argv);
-	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+	if (argc == 2 && is_one_of(argv[1], "--version", "-V")) {
 		(void)puts("keyfs " KEYFS_VERSION);
 		return EXIT_DONE;
 	}
-	if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+	if (argc == 2 && (is_one_of(argv[1], "--help", "-h") || strcmp(argv[1], "help") == 0)) {
 		print_usage(stdout);
 		return EXIT_DONE;
 	}

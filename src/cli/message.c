@@ -3,6 +3,7 @@
 #include "control.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,16 +28,30 @@ void print_path(FILE *to, const char *path)
 		(void)fputc((unsigned char)*path < ' ' || *path == 0x7f ? '?' : *path, to);
 }
 
-int complain(const char *subject, int code, const struct failure *failure)
+static int print_complaint(const char *subject, int code, const struct failure *failure, bool with_reason)
 {
-	const char *what = failure && failure->what ? failure->what : strerrordesc_np(abs(code));
+	const char *reason = strerrordesc_np(abs(code));
+	const char *what = failure && failure->what ? failure->what : reason;
 
 	(void)fputs("keyfs: ", stderr);
 	print_path(stderr, subject);
-	(void)fprintf(stderr, ": %s\n", what);
+	(void)fprintf(stderr, ": %s", what);
+	if (with_reason && what != reason)
+		(void)fprintf(stderr, ": %s", reason);
+	(void)fputc('\n', stderr);
 	if (failure && failure->hint)
 		(void)fprintf(stderr, "%s\n", failure->hint);
 	return exit_code_of(code);
+}
+
+int complain(const char *subject, int code, const struct failure *failure)
+{
+	return print_complaint(subject, code, failure, false);
+}
+
+int complain_with_reason(const char *subject, int code, const struct failure *failure)
+{
+	return print_complaint(subject, code, failure, true);
 }
 
 int complain_of_claim(const char *store, int code, const struct failure *failure, const char *hint)

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum effect { READ_ONLY, READ_WRITE, ALLOW_OTHER, NONE };
+enum effect { READ_ONLY, READ_WRITE, ALLOW_OTHER, KEY_FILE, NONE };
 
 static const struct word {
 	const char *word;
@@ -16,6 +16,7 @@ static const struct word {
 	{"ro", READ_ONLY, false},
 	{"rw", READ_WRITE, false},
 	{"allow_other", ALLOW_OTHER, false},
+	{"key_file=", KEY_FILE, true},
 	/* always so */
 	{"default_permissions", NONE, false},
 	{"noatime", NONE, false},
@@ -53,20 +54,48 @@ static const struct word *word_of(const char *text, size_t len)
 	return NULL;
 }
 
+/* Who calls keyfs from /etc/fstab has a working directory that nobody chose: the path must not depend on it.
+ */
+static int take_key_file(const char *path, size_t len, struct mount_options *options)
+{
+	if (len == 0 || path[0] != '/' || len >= sizeof(options->key_file))
+		return -ENOENT;
+	(void)snprintf(options->key_file, sizeof(options->key_file), "%.*s", (int)len, path);
+	return 0;
+}
+
+static int apply(const struct word *word, const char *text, size_t len, struct mount_options *options)
+{
+	size_t n = strlen(word->word);
+
+	switch (word->effect) {
+	case READ_ONLY:
+	case READ_WRITE:
+		options->read_only = word->effect == READ_ONLY;
+		return 0;
+	case ALLOW_OTHER:
+		options->allow_other = true;
+		return 0;
+	case KEY_FILE:
+		return take_key_file(text + n, len - n, options);
+	default:
+		return 0;
+	}
+}
+
 int mount_options_parse(const char *list, struct mount_options *options, char *ret_word, unsigned size)
 {
 	while (*list) {
 		size_t len = strcspn(list, ",");
 		const struct word *word = word_of(list, len);
+		int r = word ? apply(word, list, len, options) : 0;
 
+		if (r < 0)
+			return r;
 		if (!word && len > 0) {
 			(void)snprintf(ret_word, size, "%.*s", (int)len, list);
 			return -EINVAL;
 		}
-		if (word && word->effect == ALLOW_OTHER)
-			options->allow_other = true;
-		else if (word && word->effect != NONE)
-			options->read_only = word->effect == READ_ONLY;
 		list += len;
 		list += *list == ',';
 	}

@@ -2,16 +2,18 @@
 #ifndef KEYFS_CLI_MOUNT_OPTIONS_H
 #define KEYFS_CLI_MOUNT_OPTIONS_H
 
+#include <limits.h>
 #include <stdbool.h>
 
 struct mount_options {
 	bool read_only;
 	bool allow_other;
+	char key_file[PATH_MAX]; /* empty: none was named */
 };
 
 /*
  * Takes a list of words, separated by commas. -EINVAL: there is one that we do not know; it is put into
- * ret_word, of size bytes.
+ * ret_word, of size bytes. -ENOENT: the key file's path is not absolute, or too long.
  */
 int mount_options_parse(const char *list, struct mount_options *options, char *ret_word, unsigned size);
 

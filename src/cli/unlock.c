@@ -173,15 +173,19 @@ int unlock_get(const struct unlock_options *options, const char *name, struct ar
 	return r < 0 ? complain(subject, r, &failure) : 0;
 }
 
-/* An existing key file is used as it is. */
-static int choose_key_file(const char *path, struct arena *arena, struct secret **ret, const char **ret_made,
-			   struct failure *reterr)
+/* An existing key file is used as it is. An exit code. */
+static int choose_key_file(const char *path, struct arena *arena, struct secret **ret, const char **ret_made)
 {
-	int r = key_file_make(path, arena, ret, reterr);
+	struct failure failure = {NULL, NULL};
+	int r = key_file_make(path, arena, ret, &failure);
 
 	if (r == 0)
 		*ret_made = path;
-	return r == -EEXIST ? key_file_read(path, arena, ret, reterr) : r;
+	else if (r != -EEXIST)
+		return complain_with_reason(path, r, &failure);
+	else
+		r = key_file_read(path, arena, ret, &failure);
+	return r < 0 ? complain(path, r, &failure) : 0;
 }
 
 int unlock_choose(const struct unlock_options *options, const char *name, struct arena *arena,
@@ -192,10 +196,44 @@ int unlock_choose(const struct unlock_options *options, const char *name, struct
 
 	ret->kind = options->key_file ? VAULT_BY_KEY_FILE : VAULT_BY_PASSPHRASE;
 	if (options->key_file)
-		r = choose_key_file(options->key_file, arena, &ret->secret, ret_made, &failure);
-	else if (options->passphrase_fd >= 0)
+		return choose_key_file(options->key_file, arena, &ret->secret, ret_made);
+	if (options->passphrase_fd >= 0)
 		r = passphrase_from_fd(options->passphrase_fd, arena, &ret->secret, &failure);
 	else
 		r = ask_twice(name, arena, &ret->secret, &failure);
-	return r < 0 ? complain(options->key_file ? options->key_file : "passphrase", r, &failure) : 0;
+	return r < 0 ? complain("passphrase", r, &failure) : 0;
+}
+
+/* --- what would have opened it --- */
+
+/* What a key or a passphrase that was rejected could never have opened, as the store has no such slot. */
+static const struct {
+	enum seal_slot_type type;
+	struct failure failure;
+} without_slot[] = {
+	[VAULT_BY_PASSPHRASE] = {SEAL_SLOT_PASSPHRASE,
+				 {"no passphrase opens this store: it was made with a key file",
+				  "give it by --key-file FILE"}},
+	[VAULT_BY_KEY_FILE] = {SEAL_SLOT_KEY_FILE,
+			       {"no key file opens this store: it was made with a passphrase",
+				"it is asked for on a terminal, or read by --passphrase-fd N"}},
+};
+
+static bool has_slot(struct store *store, enum seal_slot_type type)
+{
+	struct store_wrap wrap = {.class = STORE_WRAP_SLOT};
+	struct seal_slot_params params;
+
+	while (store->backend->wrap_next(store, wrap.class, wrap.owner, wrap.generation, &wrap) == 0 &&
+	       wrap.class == STORE_WRAP_SLOT)
+		if (seal_slot_parse(wrap.body, &params) < 0 || params.type == type)
+			return true; /* what cannot be read may be one */
+	return false;
+}
+
+void unlock_explain(struct store *store, enum vault_unlock_kind kind, struct failure *failure)
+{
+	if ((size_t)kind < sizeof(without_slot) / sizeof(without_slot[0]) &&
+	    !has_slot(store, without_slot[kind].type))
+		*failure = without_slot[kind].failure;
 }

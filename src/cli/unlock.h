@@ -2,7 +2,9 @@
 #ifndef KEYFS_CLI_UNLOCK_H
 #define KEYFS_CLI_UNLOCK_H
 
+#include "failure.h"
 #include "secret.h"
+#include "store.h"
 #include "vault.h"
 
 #include <argp.h>
@@ -46,5 +48,11 @@ int unlock_get(const struct unlock_options *options, const char *name, struct ar
  */
 int unlock_choose(const struct unlock_options *options, const char *name, struct arena *arena,
 		  struct unlock *ret, const char **ret_made);
+
+/*
+ * vault_unlock has rejected the secret: when the store has nothing that such a secret could ever open, says
+ * so in *failure instead.
+ */
+void unlock_explain(struct store *store, enum vault_unlock_kind kind, struct failure *failure);
 
 #endif

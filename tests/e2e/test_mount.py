@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -137,6 +138,12 @@ def test_init_in_a_directory_that_is_not_there(unmade):
     result = unmade.run("init", unmade.place / "no/store", "--key-file", unmade.key)
     assert_refusal(result, NO_SUCH, "does not exist|no such")
     assert not unmade.key.exists()
+
+
+def test_init_says_why_a_key_file_cannot_be_made(unmade):
+    result = unmade.run("init", unmade.store, "--key-file", unmade.place / "no/key")
+    assert_refusal(result, NO_SUCH, "the key file cannot be made: No such file or directory")
+    assert not unmade.store.exists()
 
 
 def test_init_without_a_key_or_a_terminal(unmade):
@@ -278,6 +285,63 @@ def test_mount_t_fuse_keyfs(made):
     result = in_private_namespace(made, script)
     assert (result.returncode, result.stderr) == (0, "")
     assert re.search(r" - fuse\.keyfs \S+/store ro", result.stdout)
+
+
+def test_mount_t_fuse_keyfs_with_a_key_file(made):
+    script = """
+        mount -t tmpfs none /usr/local/sbin && ln -s "$KEYFS" /usr/local/sbin/keyfs
+        echo "$STORE $MNT fuse.keyfs key_file=$KEY,nofail 0 0" > "$PLACE/fstab"
+        mount --fstab "$PLACE/fstab" "$MNT"
+        mkdir "$MNT/prod"
+        umount "$MNT"
+        mount -t fuse.keyfs -o "ro,key_file=$KEY" "$STORE" "$MNT"
+        ls "$MNT"
+        umount "$MNT"
+    """
+    result = in_private_namespace(made, script)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "prod\n", "")
+
+
+@pytest.mark.parametrize("form", [["mount"], []], ids=["verb", "no verb"])
+def test_a_key_file_as_a_mount_option(made, form):
+    made.ok(*form, made.store, made.mnt, "-o", f"nofail,key_file={made.key},ro")
+    with refused(errno.EROFS):
+        os.mkdir(made / "prod")
+    made.ok("umount", made.mnt)
+
+
+@pytest.mark.parametrize("option", ["key_file=key", "key_file=", "key_file", "key_file=/" + 5000 * "x"])
+def test_a_key_file_option_without_an_absolute_path(made, option):
+    assert_refusal(made.run("mount", "store", "mnt", "-o", option, cwd=made.place), USAGE, "absolute|no such mount option")
+
+
+@pytest.mark.parametrize("other", [("--key-file", "/key"), ("--passphrase-fd", "0")])
+def test_a_key_file_option_and_another_way(made, other):
+    result = made.run("mount", made.store, made.mnt, "-o", f"key_file={made.key}", *other)
+    assert_refusal(result, USAGE, "choose one")
+
+
+@pytest.mark.parametrize("fault, words", BAD_KEY_FILES.items())
+def test_mount_refuses_a_bad_key_file_of_an_option(made, fault, words):
+    bad_key_file(made, fault)
+    assert_refusal(made.run("mount", made.store, made.mnt, "-o", f"key_file={made.key}"), REJECTED, words)
+
+
+def test_mount_warns_of_what_it_hides(made):
+    made.ok("mount", made.store, made.mnt, "--key-file", made.key)
+    made.ok("umount", made.mnt)
+    (made.mnt / "prod").mkdir()
+    result = made.run("mount", made.store, made.mnt, "--key-file", made.key)
+    hidden = f"keyfs: {made.mnt}: is not empty: what is in it is hidden while the store is mounted\n"
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", hidden)
+    made.ok("umount", made.mnt)
+    (made.mnt / "prod").rmdir()
+
+
+def test_a_mount_point_that_nobody_may_enter(made):
+    made.mnt.chmod(0)
+    made.mount()
+    os.mkdir(made / "prod")
 
 
 # --- mount: refusals ---
@@ -521,6 +585,9 @@ NOBODY_OWNS_IT = f"""
     chmod 700 "$PLACE"
     export XDG_RUNTIME_DIR="$PLACE"
     rm "$STORE" "$KEY"
+    cp "$KEYFS" "$PLACE/keyfs" # where it is may be a place that others cannot enter
+    KEYFS="$PLACE/keyfs"
+    cd "$PLACE"
     {AS_NOBODY} "$KEYFS" init "$STORE" --key-file "$KEY" > /dev/null
     trap '"$KEYFS" umount "$MNT" 2>/dev/null || true' EXIT
 """
@@ -558,8 +625,10 @@ def test_an_ordinary_user_mounts_through_fusermount3(made):
     assert value == "db"
     assert "default_permissions" in mount and "allow_other" not in mount
     assert re.search(r"\bnosuid\b", mount) and re.search(r"\bnodev\b", mount)
-    assert json.loads(status)["mountpoint"] == str(made.mnt)
-    wait_for(lambda: not list(filter(is_running, keyfs_processes(made.place))), "the processes to end")
+    status = json.loads(status)
+    assert status["mountpoint"] == str(made.mnt)
+    for pid in (status["supervisor_pid"], status["worker_pid"]):
+        wait_for(lambda: is_gone(pid), "the process to end")
 
 
 def test_an_ordinary_users_mount_is_its_own(made):
@@ -572,6 +641,18 @@ def test_an_ordinary_users_mount_is_its_own(made):
     result = in_private_namespace(made, script)
     assert result.returncode == 0, result.stderr
     assert "Permission denied" in result.stdout
+
+
+def test_what_fusermount3_says_is_passed_on(made):
+    script = f"""
+        {WITH_OPEN_FUSE} {NOBODY_OWNS_IT}
+        mkdir bin
+        printf '%s\\n' '#!/bin/sh' 'echo "fusermount3: the moon is \033 full" >&2; echo more >&2; exit 1' > bin/fusermount3
+        chmod 755 bin bin/fusermount3
+        {AS_NOBODY} env PATH="$PLACE/bin:$PATH" "$KEYFS" mount "$STORE" "$MNT" --key-file "$KEY"
+    """
+    result = in_private_namespace(made, script)
+    assert_refusal(result, FAILED, re.escape("fusermount3 refuses to mount: the moon is ? full\n"))
 
 
 def test_allow_other_that_is_not_permitted(made):
@@ -628,13 +709,29 @@ def test_umount_of_a_store_with_open_files(kf):
     """With a deadline; whatever it says, no dead mount is left."""
     os.makedirs(kf / "prod/custom/mysql")
     write(kf / "prod/custom/mysql/HOST", b"h")
-    with open(kf / "prod/custom/mysql/HOST", "rb"):
+    with open(kf / "prod/custom/mysql/HOST", "rb"), open(kf / "prod/custom/mysql/HOST", "rb"):
         result = kf.run("umount", kf.mnt, timeout=60)
-        if result.returncode == 0:
-            assert not kf.is_mounted()
-        else:
-            assert_refusal(result, FAILED, "busy")
-            assert os.listdir(kf.mnt) == ["prod"]
+        assert not kf.is_mounted()
+    said = f"keyfs: {kf.mnt}: unmounted; 2 open files were cut off\n"
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", said)
+
+
+def test_umount_says_nothing_when_open_files_were_finished(kf):
+    os.makedirs(kf / "prod/custom/mysql")
+    write(kf / "prod/custom/mysql/HOST", b"h")
+    with open(kf / "prod/custom/mysql/HOST", "rb"):
+        umount = subprocess.Popen([KEYFS, "umount", kf.mnt], stderr=subprocess.PIPE, env=kf.environ)
+        wait_for(lambda: not kf.is_mounted(), "the mount point to be free")
+    assert umount.communicate(timeout=DEADLINE) == (None, b"")
+    assert umount.returncode == 0
+
+
+def test_umount_of_a_working_directory(kf):
+    os.mkdir(kf / "prod")
+    with subprocess.Popen(["cat"], cwd=kf / "prod", stdin=subprocess.PIPE):
+        result = kf.run("umount", kf.mnt, timeout=60)
+    said = f"keyfs: {kf.mnt}: unmounted; what was still in use was cut off\n"
+    assert (result.returncode, result.stderr) == (0, said)
 
 
 def test_umount_by_the_systems_command(kf):
@@ -777,6 +874,21 @@ def test_a_passphrase_descriptor_that_is_no_number(by_passphrase, number):
 def test_a_passphrase_does_not_open_a_store_with_a_key_file(made):
     result = with_passphrase(made, "mount", made.store, made.mnt)
     assert_refusal(result, REJECTED, "passphrase|key")
+
+
+@pytest.mark.parametrize("verb", ["mount", "check"])
+def test_a_store_without_a_passphrase_says_so(made, verb):
+    arguments = (made.store, made.mnt) if verb == "mount" else (made.store,)
+    assert_refusal(with_passphrase(made, verb, *arguments), REJECTED, "no passphrase opens this store")
+
+
+@pytest.mark.parametrize("verb", ["mount", "check"])
+def test_a_store_without_a_key_file_says_so(by_passphrase, verb):
+    kf = by_passphrase
+    kf.key.write_bytes(os.urandom(32))
+    kf.key.chmod(0o400)
+    arguments = (kf.store, kf.mnt) if verb == "mount" else (kf.store,)
+    assert_refusal(kf.run(verb, *arguments, "--key-file", kf.key), REJECTED, "no key file opens this store")
 
 
 def test_key_file_and_passphrase_together(made):
@@ -934,7 +1046,42 @@ def test_status_of_a_dead_mount(kf):
     kf.run("umount", kf.mnt)
 
 
+def test_status_of_another_users_mount(kf):
+    binary = kf.place / "keyfs"
+    shutil.copy(KEYFS, binary)
+    result = as_user(NOBODY, binary, "status", kf.mnt, cwd=kf.place)
+    assert_refusal(result, NO_SUCH, "another user")
+    assert "umount" not in result.stderr
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_status_of_a_worker_that_hangs(kf, slash):
+    with stopped(kf.worker()):
+        assert "does not answer" in kf.ok("status", f"{kf.mnt}{slash}")
+
+
 # --- check ---
+
+
+def test_check_gives_up_when_the_worker_hangs(kf):
+    with stopped(kf.worker()):
+        result = kf.run("check", f"{kf.mnt}/", timeout=60)
+    assert_refusal(result, FAILED, "did not answer for 10 seconds")
+    wait_for(lambda: kf.run("check", kf.mnt).returncode == 0, "the check of before to end")
+
+
+def test_check_does_not_advise_itself(made):
+    not_a_store(made, "truncated")
+    assert "keyfs check" not in made.run("check", made.store, "--key-file", made.key).stderr
 
 
 @pytest.fixture
@@ -990,6 +1137,11 @@ def test_help(place):
     shown = Keyfs(place).ok("--help")
     for verb in VERBS:
         assert re.search(rf"\b{verb}\b", shown)
+
+
+@pytest.mark.parametrize("short, long", [("-h", "--help"), ("help", "--help"), ("-V", "--version")])
+def test_short_forms(place, short, long):
+    assert Keyfs(place).ok(short) == Keyfs(place).ok(long)
 
 
 @pytest.mark.parametrize("verb", VERBS)
