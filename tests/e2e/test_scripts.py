@@ -1,23 +1,46 @@
 """The two commands for a fresh machine: scripts/quickstart from beginning to end, and that it can run again."""
 
 import os
+import re
+import shutil
 import subprocess
 
 import pytest
-from conftest import ROOT
+from conftest import KEYFS, ROOT, as_user
 
-# Its directory is fixed: in a mount namespace of the test's own, an empty one is put there.
+# What it writes to outside of build/ is fixed: in a mount namespace of the test's own, copies or empty directories
+# are put there.  Below them a mount of the same path is covered, as on a machine where quickstart has run before.
 SCRIPT = """
-    mkdir -p /var/lib/keyfs-quickstart
-    mount --bind "$PLACE" /var/lib/keyfs-quickstart
-    keys=/var/lib/keyfs-quickstart/keys
+    cp -a /usr/local/bin "$PLACE/bin"
+    mount --bind "$PLACE/bin" /usr/local/bin
+    mkdir -p /usr/local/share/man "$PLACE/man"
+    mount --bind "$PLACE/man" /usr/local/share/man
+
+    dir=/var/lib/keyfs-quickstart
+    keys=$dir/keys
+    mkdir -p $dir "$PLACE/covered/keys" "$PLACE/seen"
+    mount --bind "$PLACE/covered" $dir
+    "$KEYFS" init $dir/store --key-file $dir/key
+    "$KEYFS" mount $dir/store $keys --key-file $dir/key
+    covered=$("$KEYFS" status $keys --json | sed 's/.*"supervisor_pid": \\([0-9]*\\).*/\\1/')
+    trap 'kill $covered' EXIT
+    mount -t tmpfs -o mode=700 none /run/keyfs
+    mount --bind "$PLACE/seen" $dir
+
     echo "--- first"; scripts/quickstart
     echo changed > $keys/demo/custom/mysql/HOST
     echo "--- second"; scripts/quickstart
     echo "--- changed"; cat $keys/demo/custom/mysql/HOST; echo
     echo "--- listed"; (cd $keys && find . -type f | sort)
-    echo "--- undo"; build/keyfs umount $keys
-    ! grep -F " $keys " /proc/self/mountinfo
+    echo "--- installed"; command -v keyfs; man -w keyfs
+    keyfs umount $keys
+    mount -t fuse.keyfs -o key_file=$dir/key $dir/store $keys
+    echo "--- mounted"; ls $keys
+    echo "--- undo"; keyfs umount $keys
+    ninja -C build uninstall
+    hash -r
+    ! command -v keyfs
+    ! man -w keyfs 2>/dev/null
 """
 
 
@@ -28,7 +51,7 @@ def test_quickstart(place):
         result = subprocess.run(
             ["unshare", "-m", "--propagation", "private", "bash", "-euc", SCRIPT],
             cwd=ROOT,
-            env={**os.environ, "PLACE": str(place)},
+            env={**os.environ, "PLACE": str(place), "KEYFS": KEYFS, "PATH": f"/usr/local/bin:{os.environ['PATH']}"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -43,6 +66,8 @@ def test_quickstart(place):
         assert "\nnot-a-real-id" in parts[run], "what the container read"
         assert "To undo it" in parts[run]
     assert parts["changed"] == "changed\n"
+    assert re.fullmatch(r"/usr/local/bin/keyfs\n/usr/local/(share/)?man/man1/keyfs\.1\n", parts["installed"])
+    assert parts["mounted"] == "demo\n"
     assert parts["listed"].split() == [
         "./demo/cos/bucket-rw/secret_id",
         "./demo/cos/bucket-rw/secret_key",
@@ -56,8 +81,32 @@ def test_quickstart(place):
     ]
 
 
-@pytest.mark.parametrize("script", ["setup", "test"])
+SCRIPTS = ["quickstart", "setup", "test"]
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, "check"])
 def test_an_unknown_option_is_refused(script):
     result = subprocess.run([ROOT / "scripts" / script, "--nonsense"], capture_output=True, text=True)
-    assert result.returncode == 2
-    assert f"scripts/{script}" in result.stderr
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_prints_the_header_and_does_nothing(script):
+    result = subprocess.run([ROOT / "scripts" / script, "--help"], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    header = (ROOT / "scripts" / script).read_text().split("set -euo")[0].splitlines()[1:]
+    assert result.stdout.splitlines() == [line.removeprefix("#").removeprefix(" ") for line in header]
+
+
+@pytest.mark.parametrize("script", ["quickstart", "test"])
+def test_without_root_and_sudo(place, script):
+    """The scripts alone, where nobody can reach sudo."""
+    (place / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / script, place / "scripts")
+    (place / "bin").mkdir()
+    for program in ("bash", "env", "dirname", "id"):
+        (place / "bin" / program).symlink_to(shutil.which(program))
+    result = as_user(65534, "env", "-i", f"PATH={place}/bin", place / "scripts" / script, cwd=place)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "run it as root" in result.stderr
