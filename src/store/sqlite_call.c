@@ -64,6 +64,8 @@ static const char *const texts[N_STATEMENTS] = {
 		" UNION ALL SELECT 1 FROM wrap WHERE (class, owner, generation) <= (0, 0, 0)"
 		" LIMIT 1",
 	/* clang-format on */
+	[STATEMENT_FREE_BYTES] =
+		"SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size",
 	[STATEMENT_USED_BYTES] = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
 };
 

@@ -90,28 +90,39 @@ int sqlite_care_tidy(struct store *store)
 	r = sqlite_errno(
 		sqlite3_wal_checkpoint_v2(session->db, "main", SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL));
 	(void)sqlite3_busy_timeout(session->db, SQLITE_STORE_BUSY_MS);
+	sqlite_reserve_slack(session);
 	return r;
 }
 
-int sqlite_care_usage(struct store *store, struct store_usage *ret)
+static int ask_bytes(struct session *session, enum statement statement, uint64_t *ret)
 {
-	struct session *session = session_of(store);
-	struct call CLEANUP(sqlite_call_end) call = sqlite_call_start(session, STATEMENT_USED_BYTES);
-	struct statvfs fs;
-	uint64_t used;
+	struct call CLEANUP(sqlite_call_end) call = sqlite_call_start(session, statement);
 	int r = sqlite_call_row(&call);
 
 	if (r < 0)
 		return r == -ENOENT ? -EBADMSG : r;
-	used = sqlite_column_integer(&call, 0, 0, INT64_MAX);
-	r = sqlite_call_check(&call);
+	*ret = sqlite_column_integer(&call, 0, 0, INT64_MAX);
+	return sqlite_call_check(&call);
+}
+
+/* Pages that deleted records left are used again before the file grows. */
+int sqlite_care_usage(struct store *store, struct store_usage *ret)
+{
+	struct session *session = session_of(store);
+	uint64_t used = 0, unused = 0;
+	struct statvfs fs;
+	int r = ask_bytes(session, STATEMENT_USED_BYTES, &used);
+
+	if (r == 0)
+		r = ask_bytes(session, STATEMENT_FREE_BYTES, &unused);
 	if (r < 0)
 		return r;
-	if (fstatvfs(session->dir, &fs) < 0)
-		return -EIO;
+	if (unused > used || fstatvfs(session->dir, &fs) < 0)
+		return unused > used ? -EBADMSG : -EIO;
 	*ret = (struct store_usage){
-		.used_bytes = used + sqlite_file_log_size(session->dir, sqlite_file_name(session->path)),
-		.free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize,
+		.used_bytes =
+			used - unused + sqlite_file_log_size(session->dir, sqlite_file_name(session->path)),
+		.free_bytes = unused + (uint64_t)fs.f_bavail * fs.f_frsize,
 	};
 	return 0;
 }

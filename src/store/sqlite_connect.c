@@ -89,7 +89,8 @@ static const struct {
 	{-EBUSY, {"is in use by another process that does not let go", NULL}},
 	{-EROFS, {"is on a read-only file system", "copy it to where it can be written"}},
 	{-EACCES, {"it, or its directory, may not be written to", "SQLite keeps a log beside the store"}},
-	{-ENOSPC, {"its file system is full", NULL}},
+	{-ENOSPC,
+	 {"its file system is full", "make a little room: SQLite keeps two files beside an open store"}},
 	{-ENOMEM, {"out of memory", NULL}},
 };
 

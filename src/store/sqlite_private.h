@@ -81,6 +81,7 @@ enum statement {
 	STATEMENT_SCHEMA,
 	STATEMENT_INTEGRITY,
 	STATEMENT_DISAGREEMENT,
+	STATEMENT_FREE_BYTES,
 	STATEMENT_USED_BYTES,
 	N_STATEMENTS,
 };
@@ -100,6 +101,7 @@ struct session {
 	enum transaction_state transaction;
 	int gone;    /* why it is TRANSACTION_GONE */
 	bool marked; /* between mark and keep or undo */
+	int index;   /* the log's index, while the connection has it; -1 */
 	int reserve; /* space held back; -1: none */
 	int dir;     /* the directory of the store, open for as long as the session */
 	char *path;  /* what SQLite has open: absolute, without symbolic links up to its last component */
@@ -270,6 +272,17 @@ int sqlite_care_usage(struct store *store, struct store_usage *ret);
 
 /* Gives the file what this transaction will make it grow by, before it is committed. -ENOSPC. */
 int sqlite_reserve_file(struct session *session);
+/* Before connecting: whether there is room for the files beside the store. -ENOSPC. */
+int sqlite_reserve_check(struct session *session);
+/* After connecting: all of the log's index is on the disk. -ENOSPC, -ENOMEM. */
+int sqlite_reserve_index(struct session *session);
+/* Keeps room at the end of the file that nothing uses, when there is some to have. */
+void sqlite_reserve_slack(struct session *session);
+/*
+ * Cuts that room off; no connection is open.  What lies beyond the pages that the file's head counts is
+ * unused, or still in the log as well (a checkpoint that was not finished).  -ENOSPC: there is none. -EIO.
+ */
+int sqlite_reserve_give_slack(struct session *session);
 /* The file grows in steps: so many of its bytes are asked for at once. Once, when a writer connects. */
 int sqlite_reserve_steps(struct session *session);
 

@@ -18,6 +18,7 @@ static void session_free(struct session *session)
 	sqlite_session_disconnect(session);
 	if (session->unpublished && session->path)
 		sqlite_file_remove(session->dir, sqlite_file_name(session->path));
+	cleanup_close(&session->index); /* after its connection */
 	cleanup_close(&session->reserve);
 	cleanup_close(&session->dir);
 	free(session->path);
@@ -38,7 +39,7 @@ static int session_new(const char *where, enum store_mode mode, struct session *
 		return fail(reterr, -ENOMEM, "out of memory", NULL);
 	session->store.backend = &store_sqlite;
 	session->mode = mode;
-	session->dir = session->reserve = -1;
+	session->dir = session->reserve = session->index = -1;
 	r = sqlite_session_reserve(session, BUFFER_FIRST);
 	if (r == 0)
 		r = sqlite_file_locate(where, &session->dir, &session->path, reterr);
@@ -64,6 +65,19 @@ int sqlite_session_reserve(struct session *session, size_t cap)
 	return 0;
 }
 
+static int connect_with_room(struct session *session, struct failure *reterr)
+{
+	int r = sqlite_reserve_check(session);
+
+	if (r < 0)
+		return sqlite_connect_failed(reterr, r);
+	r = sqlite_session_connect(session, false, reterr);
+	if (r < 0)
+		return r;
+	r = sqlite_reserve_index(session);
+	return r < 0 ? sqlite_connect_failed(reterr, r) : 0;
+}
+
 int sqlite_session_open(const char *where, enum store_mode mode, struct store **ret, struct failure *reterr)
 {
 	CLEANUP(cleanup_session_free) struct session *session = NULL;
@@ -71,8 +85,11 @@ int sqlite_session_open(const char *where, enum store_mode mode, struct store **
 
 	if (r == 0)
 		r = sqlite_file_inspect(session->dir, sqlite_file_name(session->path), reterr);
+	/* On a full disk the file's own slack is room enough. */
+	if (r == 0 && sqlite_reserve_check(session) < 0)
+		(void)sqlite_reserve_give_slack(session);
 	if (r == 0)
-		r = sqlite_session_connect(session, false, reterr);
+		r = connect_with_room(session, reterr);
 	if (r < 0)
 		return r;
 	*ret = &TAKE(session)->store;

@@ -535,6 +535,26 @@ def test_deleting_works_on_a_full_disk_and_makes_room(small):
     assert (small / "prod/custom/a/NEW").read_bytes() == b"new" * 10_000
 
 
+def test_a_store_on_a_full_disk_can_be_mounted_read_and_cleared(small):
+    """As after a reboot: the file's own slack is room enough for what SQLite keeps beside it."""
+    key = small / "prod/custom/a"
+    os.makedirs(key)
+    write(key / "V", b"secret")
+    write(key / "BIG", b"x" * 100_000)
+    small.umount()
+    with open(small.place / "ballast", "wb", buffering=0) as ballast, contextlib.suppress(OSError):
+        for size in (4096, 512):
+            with contextlib.suppress(OSError):
+                while ballast.write(b"x" * size) == size:
+                    pass
+    small.mount()
+    assert (key / "V").read_bytes() == b"secret"
+    os.unlink(key / "BIG")
+    write(key / "NEW", b"y" * 50_000)
+    small.umount()
+    small.ok("check", small.store, "--key-file", small.key)
+
+
 def test_writes_work_again_once_there_is_room(small):
     """Somebody else had filled the disk."""
     os.makedirs(small / "prod/custom/a")
