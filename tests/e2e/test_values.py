@@ -131,6 +131,32 @@ def test_a_writer_that_is_killed_before_it_writes_leaves_no_variable(value):
     assert value.read_bytes() == b"old"
 
 
+THREADS = """
+import os, sys, threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print("new", flush=True)
+os._exit(0) if sys.argv[1:] else None
+"""
+
+
+@pytest.mark.parametrize("how", ["", " now"])
+def test_a_program_with_threads_ends_like_any_other(value, shell, how):
+    """exit(2) ends the other threads as a signal would; what was written is stored all the same."""
+    for i in range(5):
+        write(value, b"old")
+        script = value.parents[4] / "threads.py"
+        script.write_text(THREADS)
+        sh_ok(f"{sys.executable} {script}{how} > {value}", value.parent, shell)
+        assert value.read_bytes() == b"new"
+
+
+def test_a_killed_program_with_threads_changes_nothing(value, shell):
+    script = value.parents[4] / "threads.py"
+    script.write_text(THREADS + "os.kill(os.getpid(), 9)")
+    assert sh(f"{sys.executable} {script} > {value}", value.parent, shell).returncode != 0
+    assert value.read_bytes() == b"old"
+
+
 def test_half_a_value_of_a_killed_command_is_not_stored_by_its_shell(value, shell):
     """The shell closes last and was not killed; it is told, and the old value stays."""
     script = f"{{ sh -c 'echo half; kill -9 $$'; echo rest; }} > {value}"
@@ -225,6 +251,32 @@ def test_a_field_made_again_is_not_overwritten_by_an_older_writer(value):
     assert value.read_bytes() == b"from after"
 
 
+def test_renaming_a_file_that_is_being_written_changes_nothing_before_its_close(value):
+    fd = os.open(value.with_name("NEW"), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    os.write(fd, b"half")
+    os.rename(value.with_name("NEW"), value)
+    assert (os.listdir(value.parent), value.read_bytes()) == (["VALUE"], b"old")
+    os.write(fd, b" and half")
+    os.close(fd)
+    assert (os.listdir(value.parent), value.read_bytes()) == (["VALUE"], b"half and half")
+
+
+def test_renaming_a_new_file_that_is_being_written(value):
+    fd = os.open(value.with_name("NEW"), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    os.write(fd, b"new")
+    os.rename(value.with_name("NEW"), value.with_name("OTHER"))
+    assert os.listdir(value.parent) == ["VALUE"]
+    os.close(fd)
+    assert tree(value.parent) == {"VALUE": b"old", "OTHER": b"new"}
+
+
+def test_a_killed_writer_of_a_renamed_file_changes_nothing(value):
+    killed_writer(
+        value.with_name("NEW"), f"os.write(fd, b'half'); os.rename(sys.argv[1], {str(value)!r})"
+    )
+    assert tree(value.parent) == {"VALUE": b"old"}
+
+
 def test_an_open_writer_follows_a_rename(value):
     target = value.with_name("TARGET")
     fd = os.open(value, os.O_WRONLY | os.O_TRUNC)
@@ -285,6 +337,46 @@ def test_a_reader_keeps_a_value_that_another_is_moved_over(value):
         os.rename(value.with_name("OTHER"), value)
         assert os.read(fd, 100) == b"old"
     assert value.read_bytes() == b"other"
+
+
+MAPPED = """
+import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+page = mmap.mmap(fd, 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
+print(flush=True); sys.stdin.readline()
+for i in range(0, len(page), 4096): page[i]
+print(flush=True); sys.stdin.readline()
+"""
+
+
+def test_a_mapping_of_an_older_value_shows_nobody_its_pages(value):
+    """The page cache is the inode's: whoever maps the old value must not fill it for who opens the new one."""
+    write(value, b"1" * 65536)
+    older = subprocess.Popen(
+        [sys.executable, "-c", MAPPED, str(value)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    older.stdout.readline()
+    write(value, b"2" * 65536)
+    with open(value, "rb") as file, mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ) as newer:
+        older.stdin.write(b"\n")
+        older.stdin.flush()
+        older.stdout.readline()  # it has read every page, or SIGBUS has ended it
+        assert set(newer[:]) == {ord("2")}
+    with contextlib.suppress(BrokenPipeError):
+        older.stdin.close()
+    older.stdout.close()
+    older.wait(DEADLINE)
+
+
+def test_fstat_through_a_descriptor_of_what_is_gone(prod, value):
+    with open(value, "rb") as reader, open(value.with_name("NEW"), "wb") as writer:
+        writer.write(b"x")
+        writer.flush()
+        os.unlink(value.with_name("NEW"))
+        sh_ok("rm -r prod/custom/mysql", prod.mnt)
+        assert (os.fstat(reader.fileno()).st_size, os.fstat(reader.fileno()).st_nlink) == (3, 0)
+        assert os.fstat(writer.fileno()).st_nlink == 0
+        assert reader.read() == b"old"
 
 
 def test_reading_past_the_end(value):
@@ -624,6 +716,20 @@ def test_other_bytes_move_mtime(value):
     assert os.stat(value).st_mtime_ns > 10**18
 
 
+@pytest.mark.parametrize("when", [0, -1, 1 << 33])
+def test_a_time_of_any_sort_is_kept_over_a_close(value, when):
+    with open(value, "r+b") as file:
+        file.write(b"new")
+        file.flush()
+        os.utime(file.fileno(), (when, when))
+    assert os.stat(value).st_mtime == when
+
+
+def test_a_time_too_far_away_is_the_last_one(value):
+    os.utime(value, (1 << 40, 1 << 40))
+    assert os.stat(value).st_mtime > 1 << 33
+
+
 def test_utime_is_kept(prod, value):
     os.utime(value, ns=(123, 1234567890123456789))
     assert os.stat(value).st_mtime_ns == 1234567890123456789
@@ -707,3 +813,38 @@ def test_a_reader_that_is_interrupted_goes_on(value):
         os.kill(process.pid, signal.SIGUSR1)
     process.stdout.close()
     assert process.returncode == 0
+
+
+def test_one_users_writers_do_not_keep_others_from_working(prod):
+    """The copies of all writers share the locked memory; one user gets a part of it."""
+    key = prod / "prod/custom/open"
+    os.mkdir(key)
+    for path in (prod.mnt, prod / "prod", prod / "prod/custom"):
+        os.chmod(path, 0o755)
+    os.chmod(key, 0o777)
+    write(prod / "prod/custom/mysql/OTHER", b"secret")
+    script = """
+import os, sys
+os.setgid(1000); os.setuid(1000)
+open_files = []
+try:
+    for i in range(64):
+        open_files.append(open(f"{sys.argv[1]}/big{i}", "wb", buffering=0))
+        for j in range(8):
+            open_files[-1].write(b"x" * 131072)
+except OSError as error:
+    print(error.errno, flush=True)
+sys.stdin.readline()
+"""
+    hog = subprocess.Popen(
+        ["/usr/bin/python3", "-c", script, str(key)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert int(hog.stdout.readline()) == errno.ENOMEM
+    assert (prod / "prod/custom/mysql/OTHER").read_bytes() == b"secret"
+    write(prod / "prod/custom/mysql/NEW", b"y" * LIMIT)
+    assert (prod / "prod/custom/mysql/NEW").read_bytes() == b"y" * LIMIT
+    assert "big0" not in os.listdir(key)
+    hog.stdin.close()
+    hog.stdout.close()
+    hog.wait(DEADLINE)
+    assert len([name for name in os.listdir(key) if os.stat(key / name).st_size == LIMIT]) > 3
