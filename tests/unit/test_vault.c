@@ -38,6 +38,30 @@ static void only_the_right_key_unlocks(void **state)
 			 -EKEYREJECTED);
 }
 
+/* Slots that a newer keyfs has added are none of ours, and no damage either. */
+static void newer_slots_are_passed_over(void **state)
+{
+	struct fixture *f = *state;
+	struct store *store = raw_open(f);
+	static const char *const newer[] = {"CFSK\x02\x01 of a later version",
+					    "CFSK\x01\x09 of a later type"};
+
+	assert_int_equal(store->backend->begin(store), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		struct store_wrap wrap = {
+			.class = STORE_WRAP_SLOT, .owner = 7 + i, .generation = 1, .body = b(newer[i])};
+
+		assert_int_equal(store->backend->wrap_put(store, &wrap), 0);
+	}
+	assert_int_equal(store->backend->commit(store), 0);
+	raw_close(store);
+	assert_int_equal(unlock_with(f, VAULT_BY_KEY_FILE, "0123456789abcdef0123456789abcdef"), 0);
+	assert_int_equal(unlock_with(f, VAULT_BY_KEY_FILE, "0123456789abcdef0123456789abcdeX"),
+			 -EKEYREJECTED);
+	assert_int_equal(unlock_with(f, VAULT_BY_PASSPHRASE, "0123456789abcdef0123456789abcdef"),
+			 -EKEYREJECTED);
+}
+
 static void a_taken_place_is_not_overwritten(void **state)
 {
 	struct fixture *f = *state;
@@ -435,6 +459,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(only_the_right_key_unlocks),
+		TEST(newer_slots_are_passed_over),
 		TEST(a_taken_place_is_not_overwritten),
 		TEST(a_store_of_a_short_key_is_not_made),
 		TEST(the_same_bytes_change_nothing),

@@ -134,6 +134,26 @@ static void tombstones_are_limited(void **state)
 	assert_sound(f, 0);
 }
 
+static void the_last_one_removed_is_kept(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t key = make_key(f, "prod", "custom", "busy");
+	uint64_t first = put(f, key, "PASSWORD", "v"); /* the lowest id of all */
+	struct vault_entry entry;
+	char name[16];
+
+	for (unsigned i = 0; i < 255; i++) {
+		(void)snprintf(name, sizeof(name), "V%u", i);
+		(void)put(f, key, name, "v");
+		assert_int_equal(CHANGE(f, vault_unlink(f->vault, key, b(name), &entry)), 0);
+	}
+	assert_int_equal(CHANGE(f, vault_unlink(f->vault, key, b("PASSWORD"), &entry)), 0);
+	(void)put(f, key, "ANOTHER", "v");
+	assert_int_equal(CHANGE(f, vault_unlink(f->vault, key, b("ANOTHER"), &entry)), 0);
+	assert_int_equal(put(f, key, "PASSWORD", "w"), first);
+	assert_sound(f, 0);
+}
+
 static int rename_to(struct fixture *f, uint64_t dir, const char *name, uint64_t new_dir,
 		     const char *new_name, bool noreplace)
 {
@@ -305,6 +325,7 @@ const struct CMUnitTest vault_tree_tests[] = {
 	cmocka_unit_test_setup_teardown(new_entries_take_after_their_parent, fixture_setup, fixture_teardown),
 	cmocka_unit_test_setup_teardown(a_field_keeps_its_id_over_removal, fixture_setup, fixture_teardown),
 	cmocka_unit_test_setup_teardown(tombstones_are_limited, fixture_setup, fixture_teardown),
+	cmocka_unit_test_setup_teardown(the_last_one_removed_is_kept, fixture_setup, fixture_teardown),
 	cmocka_unit_test_setup_teardown(renaming_a_field_keeps_the_targets_id, fixture_setup,
 					fixture_teardown),
 	cmocka_unit_test_setup_teardown(renaming_a_typed_field_minds_the_rules, fixture_setup,
