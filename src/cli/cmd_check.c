@@ -17,41 +17,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct arguments {
-	struct unlock_options unlock;
-	const char *path;
-};
-
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-	struct arguments *into = state->input;
-
-	switch (key) {
-	case ARGP_KEY_INIT:
-		state->child_inputs[0] = &into->unlock;
-		break;
-	case ARGP_KEY_ARG:
-		if (into->path)
-			argp_usage(state);
-		into->path = arg;
-		break;
-	case ARGP_KEY_END:
-		if (!into->path)
-			argp_usage(state);
-		break;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
-	return 0;
-}
-
-static const struct argp_child children[] = {{.argp = &unlock_argp}, {0}};
 static const struct argp argp = {
-	.parser = parse,
+	.parser = unlock_parse_path,
 	.args_doc = "STORE|MOUNTPOINT",
 	.doc = "Read and authenticate every record, and list the keys that lack a field.\vExits with 1 when "
 	       "anything is damaged. A mounted store is checked by its mount point, and need not be unlocked.",
-	.children = children,
+	.children = unlock_children,
 };
 
 /* --- a mount: its worker does it --- */
@@ -157,7 +128,7 @@ static int check_unlocked(const char *path, const struct unlock *unlock, struct 
 	return check_session(path, vault);
 }
 
-static int check_store(const struct arguments *arguments)
+static int check_store(const struct unlock_arguments *arguments)
 {
 	CLEANUP(cleanup_free) char *path = realpath(arguments->path, NULL);
 	CLEANUP(cleanup_close) int lock = -1; /* closed last: it would take SQLite's own locks with it */
@@ -191,7 +162,7 @@ static bool is_mount(const char *path)
 
 int cmd_check(int argc, char **argv)
 {
-	struct arguments arguments = {.unlock = UNLOCK_OPTIONS_NONE};
+	struct unlock_arguments arguments = {.unlock = UNLOCK_OPTIONS_NONE};
 	const struct failure missing = {"no such store or mount point", NULL};
 	struct stat st;
 

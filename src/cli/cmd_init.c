@@ -12,41 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct arguments {
-	struct unlock_options unlock;
-	const char *store;
-};
-
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-	struct arguments *into = state->input;
-
-	switch (key) {
-	case ARGP_KEY_INIT:
-		state->child_inputs[0] = &into->unlock;
-		break;
-	case ARGP_KEY_ARG:
-		if (into->store)
-			argp_usage(state);
-		into->store = arg;
-		break;
-	case ARGP_KEY_END:
-		if (!into->store)
-			argp_usage(state);
-		break;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
-	return 0;
-}
-
-static const struct argp_child children[] = {{.argp = &unlock_argp}, {0}};
 static const struct argp argp = {
-	.parser = parse,
+	.parser = unlock_parse_path,
 	.args_doc = "STORE",
 	.doc = "Make a store.\vIt asks for a passphrase twice, unless an option says otherwise. A key file "
 	       "that does not exist is made, with random content; one that exists is used as it is.",
-	.children = children,
+	.children = unlock_children,
 };
 
 /* From here to the end an interrupt would leave something half-made. */
@@ -61,7 +32,7 @@ static void hold_signals(void)
 	(void)sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
-static int create(const struct arguments *arguments, struct arena *arena)
+static int create(const struct unlock_arguments *arguments, struct arena *arena)
 {
 	CLEANUP(unlock_wipe) struct unlock unlock = {.secret = NULL};
 	struct failure failure = {NULL, NULL};
@@ -71,16 +42,16 @@ static int create(const struct arguments *arguments, struct arena *arena)
 
 	if (arguments->unlock.key_file)
 		hold_signals();
-	r = unlock_choose(&arguments->unlock, arguments->store, arena, &unlock, &made);
+	r = unlock_choose(&arguments->unlock, arguments->path, arena, &unlock, &made);
 	if (r != 0)
 		return r;
 	hold_signals();
 	by = unlock_vault(&unlock);
-	r = vault_create(&store_sqlite, arguments->store, &by, arena, &failure);
+	r = vault_create(&store_sqlite, arguments->path, &by, arena, &failure);
 	if (r < 0) {
 		if (made)
 			(void)unlink(made);
-		return complain(arguments->store, r, &failure);
+		return complain(arguments->path, r, &failure);
 	}
 	if (made)
 		(void)printf("%s: new key file. Whoever has it can open the store; without it nobody can.\n",
@@ -92,7 +63,7 @@ DEFINE_CLEANUP(struct arena *, arena_free)
 
 int cmd_init(int argc, char **argv)
 {
-	struct arguments arguments = {.unlock = UNLOCK_OPTIONS_NONE};
+	struct unlock_arguments arguments = {.unlock = UNLOCK_OPTIONS_NONE};
 	const struct failure exists = {"exists already", "a store is only made where nothing is"};
 	CLEANUP(cleanup_arena_free) struct arena *arena = NULL;
 	struct failure failure = {NULL, NULL};
@@ -100,13 +71,13 @@ int cmd_init(int argc, char **argv)
 	int r;
 
 	(void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
-	if (lstat(arguments.store, &st) == 0)
-		return complain(arguments.store, -EEXIST, &exists);
+	if (lstat(arguments.path, &st) == 0)
+		return complain(arguments.path, -EEXIST, &exists);
 	process_harden();
 	r = seal_start();
 	if (r == 0)
 		r = arena_new(ARENA_SIZE, &arena, &failure);
 	if (r < 0)
-		return complain(arguments.store, r, &failure);
+		return complain(arguments.path, r, &failure);
 	return create(&arguments, arena);
 }

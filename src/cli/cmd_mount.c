@@ -77,14 +77,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	return 0;
 }
 
-static const struct argp_child children[] = {{.argp = &unlock_argp}, {0}};
 static const struct argp argp = {
 	.options = options,
 	.parser = parse,
 	.args_doc = "STORE MOUNTPOINT",
 	.doc = "Mount a store. Returns when the mount answers.\vWithout an option that says otherwise it is "
 	       "unlocked by $CREDENTIALS_DIRECTORY/keyfs, or by a passphrase from the terminal.",
-	.children = children,
+	.children = unlock_children,
 };
 
 /* --- before: the store is ours alone, the mount point is fit, and what unlocks is at hand --- */

@@ -50,6 +50,31 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 const struct argp unlock_argp = {.options = known, .parser = parse};
 
+const struct argp_child unlock_children[] = {{.argp = &unlock_argp}, {0}};
+
+error_t unlock_parse_path(int key, char *arg, struct argp_state *state)
+{
+	struct unlock_arguments *into = state->input;
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &into->unlock;
+		break;
+	case ARGP_KEY_ARG:
+		if (into->path)
+			argp_usage(state);
+		into->path = arg;
+		break;
+	case ARGP_KEY_END:
+		if (!into->path)
+			argp_usage(state);
+		break;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+	return 0;
+}
+
 void unlock_wipe(struct unlock *unlock)
 {
 	secret_free(unlock->secret);

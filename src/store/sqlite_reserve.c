@@ -23,12 +23,12 @@
  * SQLite then finds the space for the files that it needs beside the store, and credentials can be read, and
  * removed.
  */
-#define FILE_SLACK  (256 * 1024)
+#define FILE_SLACK  ((int64_t)256 * 1024)
 
 /* The index of the log, as far as it is used between two checkpoints; and what must be free to open a store.
  */
 #define INDEX_SIZE  32768
-#define OPEN_ROOM   (2 * INDEX_SIZE)
+#define OPEN_ROOM   ((uint64_t)2 * INDEX_SIZE)
 
 /* The largest value, overwritten page by page in the log, and some; or what a small disk can spare. */
 #define RESERVE_MAX ((uint64_t)2 * 1024 * 1024)
@@ -75,7 +75,8 @@ int sqlite_reserve_file(struct session *session)
 
 	/* A file system may give a part of what there is not enough for, and keep it. */
 	if (r == 0)
-		r = grow_file(session, has_room(session, 4 * FILE_SLACK) ? used + FILE_SLACK : used);
+		r = grow_file(session,
+			      has_room(session, (uint64_t)4 * FILE_SLACK) ? used + FILE_SLACK : used);
 	return r;
 }
 
@@ -83,7 +84,7 @@ void sqlite_reserve_slack(struct session *session)
 {
 	sqlite3_int64 used = 0;
 
-	if (has_room(session, 4 * FILE_SLACK) && used_bytes(session, &used) == 0)
+	if (has_room(session, (uint64_t)4 * FILE_SLACK) && used_bytes(session, &used) == 0)
 		(void)grow_file(session, used + FILE_SLACK);
 }
 

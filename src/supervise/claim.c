@@ -3,6 +3,7 @@
 
 #include "cleanup.h"
 #include "control.h"
+#include "mount_point.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,14 +41,21 @@ static int try_lock(int fd)
 	return errno == EWOULDBLOCK ? -EBUSY : -errno;
 }
 
-/* A process that was killed keeps its lock for a moment, but answers no more. */
+static bool is_mounted(const char *store)
+{
+	struct control_status holder;
+	dev_t device;
+
+	return control_find_store(store, &holder) == 0 && mount_point_find(holder.mountpoint, &device) == 0;
+}
+
+/* A process that was killed keeps its lock for a moment, and so does one whose mount was just taken away. */
 static int lock(int fd, const char *store)
 {
 	const struct timespec moment = {.tv_nsec = DYING_MS * 1000000L / DYING_LOOKS};
-	struct control_status holder;
 	int r = try_lock(fd);
 
-	if (r != -EBUSY || control_find_store(store, &holder) == 0)
+	if (r != -EBUSY || is_mounted(store))
 		return r;
 	for (unsigned i = 0; r == -EBUSY && i < DYING_LOOKS; i++) {
 		(void)nanosleep(&moment, NULL);
