@@ -27,6 +27,14 @@ int rule_key_name(struct bytes name);
  */
 int rule_field_name(const struct key_type *type, struct bytes name);
 
+/*
+ * Whether an editor or a sync tool makes such a name up, for a file of its own beside the field: a leading
+ * '.' or '#', a trailing '~', "4913", "sed" and six letters or digits.  A draft, then, unless rule_field_name
+ * accepts it: a variable of such a name is a variable.  -EPERM: no such name, or a reserved one. -EINVAL,
+ * -ENAMETOOLONG as above.
+ */
+int rule_draft_name(struct bytes name);
+
 /* The rule for the value of a name that rule_field_name accepts. */
 enum value_rule rule_of_field(const struct key_type *type, struct bytes name);
 

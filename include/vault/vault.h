@@ -47,8 +47,8 @@
  *   field           its key             4      its name
  *   tombstone       its key             4      the name that it keeps
  *   moved           its key             5      its own id, 8 bytes
+ *   draft           its key             4      its name
  *   kept for later:
- *   draft           its key             4      its name, at most 128 bytes as any
  *   attribute       the node            6      its name, at most 255 bytes
  *   past version    its field           7      its value version, 8 bytes
  *   requests done   0                   8      "", at a fixed id below VAULT_FIRST_ID
@@ -58,7 +58,7 @@
  *                    name index 16 | tag of meta 16 | tag of value 16 (zero without a value)
  *   domain 2, wraps: class u8 | owner u64 | generation u32 | body
  *
- * --- counters of the header: services, keys, fields (then drafts, earliest expiry, spare) ---
+ * --- counters of the header: services, keys, fields, drafts (then earliest expiry, spare) ---
  */
 /* clang-format on */
 #ifndef KEYFS_VAULT_VAULT_H
@@ -79,6 +79,7 @@ struct store_backend;
 
 #define VAULT_ROOT     1   /* id of the root directory */
 #define VAULT_FIRST_ID 256 /* ids below it are the system's */
+#define DRAFTS_MAX     64  /* in one key; -EDQUOT beyond */
 
 enum vault_class {
 	VAULT_DIR_ROOT = 1,
@@ -88,7 +89,8 @@ enum vault_class {
 	VAULT_FIELD = 5,
 	VAULT_TOMBSTONE = 6, /* a removed field: keeps its id for when the name comes back */
 	VAULT_MOVED = 7,     /* the id that a renamed field had: answers as the field it became */
-	/* 8 draft, 9 extended attribute, 10 past version, 11 requests already done: reserved */
+	VAULT_DRAFT = 8,     /* a file that an editor made beside a field; gone at the next mount */
+	/* 9 extended attribute, 10 past version, 11 requests already done: reserved */
 };
 
 struct vault_entry {
@@ -121,6 +123,15 @@ static inline bool vault_is_dir(const struct vault_entry *entry)
 {
 	return entry->class <= VAULT_KEY;
 }
+
+/* A field or a draft: something that has a value. */
+static inline bool vault_is_file(const struct vault_entry *entry)
+{
+	return entry->class == VAULT_FIELD || entry->class == VAULT_DRAFT;
+}
+
+/* What the value of a file must be. */
+enum value_rule vault_value_rule(const struct vault_entry *entry);
 
 /* --- unlocking --- */
 
@@ -163,8 +174,12 @@ void vault_close(struct vault *vault);
 
 int vault_get(struct vault *vault, uint64_t id, struct vault_entry *ret);
 
-/* From an entry that was moved to the one that it became; others stay as they are. -ESTALE: that is gone. */
-int vault_follow(struct vault *vault, struct vault_entry *entry);
+/*
+ * From an entry that was moved to the one that it became; others stay as they are.  by_name: to the field
+ * that has its old name now, if there is one: identity is of the name, once no path leads to the old id any
+ * more.  -ESTALE: that is gone.
+ */
+int vault_follow(struct vault *vault, struct vault_entry *entry, bool by_name);
 
 /* The entry called name in directory dir. Tombstones and moved entries are not found. */
 int vault_lookup(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret);
@@ -240,8 +255,9 @@ int vault_mkdir(struct vault *vault, uint64_t dir, struct bytes name, const stru
 		struct vault_entry *ret);
 
 /*
- * What a new field called name would be, without making it: checks the name, gives it an id (the tombstone's,
- * where there is one) that nothing else will get, and owner and mode as vault_mkdir.  -EEXIST: it is there.
+ * What a new field, or a draft, called name would be, without making it: checks the name, gives it an id (the
+ * tombstone's, where there is one) that nothing else will get, and owner and mode as vault_mkdir.  -EEXIST:
+ * it is there. -EDQUOT: the key has DRAFTS_MAX drafts.
  */
 int vault_field_prepare(struct vault *vault, uint64_t key, struct bytes name,
 			const struct vault_caller *caller, struct vault_entry *ret);
@@ -249,8 +265,11 @@ int vault_field_prepare(struct vault *vault, uint64_t key, struct bytes name,
 /* Instead of an mtime: now, when the bytes change. */
 #define VAULT_NOW INT64_MIN
 
-/* Makes the prepared field with that value; prepared has its id, key, name, mode, owner. -EEXIST, -ESTALE
- * (the key is gone), and what rule_value says. mtime_ns may be VAULT_NOW. */
+/* Removes all drafts, in transactions of their own: they do not outlive the mount that they were made in. */
+int vault_clear_drafts(struct vault *vault);
+
+/* Makes the prepared field or draft with that value; prepared has its id, key, name, mode, owner. -EEXIST,
+ * -ESTALE (the key is gone), and what rule_value says. mtime_ns may be VAULT_NOW. */
 int vault_field_make(struct vault *vault, const struct vault_entry *prepared, struct bytes value,
 		     int64_t mtime_ns, struct vault_entry *ret);
 

@@ -58,6 +58,20 @@ void entry_param(struct fs *fs, const struct vault_entry *entry, struct fuse_ent
 	attr_of_entry(entry, &ret->attr);
 }
 
+int follow_move(struct fs *fs, struct vault *vault, struct vault_entry *entry)
+{
+	if (entry->class != VAULT_MOVED)
+		return 0;
+	return vault_follow(vault, entry, !moves_is_recent(&fs->moves, entry->id));
+}
+
+int follow_to_open(struct fs *fs, struct vault_entry *entry)
+{
+	if (entry->class == VAULT_MOVED && moves_is_recent(&fs->moves, entry->id))
+		return -ESTALE;
+	return follow_move(fs, fs->reader, entry);
+}
+
 /* What is still open of a field or a directory that is gone: its attributes, and no name. */
 static int entry_of_gone(struct fs *fs, uint64_t ino, struct vault_entry *ret, size_t *ret_size)
 {
@@ -75,7 +89,7 @@ static int find_entry(struct fs *fs, uint64_t ino, struct vault_entry *ret, bool
 
 	*ret_is_gone = false;
 	if (r == 0)
-		r = vault_follow(fs->reader, ret);
+		r = follow_move(fs, fs->reader, ret);
 	if (r != -ENOENT && r != -ESTALE && (r < 0 || ret->class != VAULT_TOMBSTONE))
 		return r;
 	/* Not in the store, or no more: it may be pending, or still be open. */
@@ -121,9 +135,9 @@ int attr_of_node(struct fs *fs, uint64_t ino, uint64_t fh, struct stat *ret, str
 static bool is_for_users(int code)
 {
 	static const int known[] = {
-		EPERM,	ENOENT,	      EIO,	 EACCES,  EEXIST,  EXDEV,  ENOTDIR, EISDIR,
-		EINVAL, EFBIG,	      ENOSPC,	 EROFS,	  ENODATA, ERANGE, ENOMEM,  ENOKEY,
-		ESTALE, ENAMETOOLONG, ENOTEMPTY, EBADMSG, EBUSY,   ENXIO,  ENOTTY,  EOPNOTSUPP,
+		EPERM,	      ENOENT,	 EIO,	  EACCES,  EEXIST, EXDEV,  ENOTDIR,    EISDIR, EINVAL,
+		EFBIG,	      ENOSPC,	 EROFS,	  ENODATA, EDQUOT, ERANGE, ENOMEM,     ENOKEY, ESTALE,
+		ENAMETOOLONG, ENOTEMPTY, EBADMSG, EBUSY,   ENXIO,  ENOTTY, EOPNOTSUPP,
 	};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)

@@ -44,6 +44,7 @@ static int start(struct fs *fs, const struct fs_config *config, struct vault **w
 	open_files_init(&fs->open_files, fs->arena, worker);
 	snapshots_init(&fs->snapshots, arena_size(config->arena) / SNAPSHOT_SHARE);
 	barrier_init(&fs->barrier);
+	moves_init(&fs->moves);
 	r = vault_count(fs->reader, &counts);
 	if (r < 0)
 		return r;
@@ -112,6 +113,7 @@ void fs_free(struct fs *fs)
 	snapshots_destroy(&fs->snapshots);
 	open_files_destroy(&fs->open_files);
 	barrier_destroy(&fs->barrier);
+	moves_destroy(&fs->moves);
 	vault_close(fs->reader);
 	secret_free(fs->receive);
 	free(fs);

@@ -1,13 +1,16 @@
+/* clang-format off */
 /*
- * Node ids, file handles and directory offsets: pure functions of row ids and versions, never pointers, so
- * that any worker can answer what another one handed out.
+ * Node ids, file handles and directory offsets: pure functions of row ids and versions, never pointers, so that any
+ * worker can answer what another one handed out.
  *
- * node id:   bits 0..47 row id, bits 48..55 zero (kept for members of a rendered or versioned view),
- * bits 56..62 space handle:    bits 62..63 sort; of a reader bits 0..55 the value version that it shows; of a
- * writer bits 0..31 a number, bits 32..61 the worker that made it offset:    1 and 2 for "." and "..", else
- * the row id of the entry: ids of new entries are higher, so an entry that was there throughout is listed
- * once, whatever comes and goes, over a restart of the worker too
+ * node id    bits  0..47 row id   48..55 zero (kept for members of a rendered or versioned view)   56..62 space
+ * handle     bits 62..63 sort
+ *   reader         0..55 the value version that it shows   61 opened by an old id of a renamed file
+ *   writer         0..31 a number   32..61 the worker that made it
+ * offset     1 and 2 for "." and "..", else the row id of the entry.  Ids of new entries are higher, so an entry that
+ *            was there throughout is listed once, whatever comes and goes, over a restart of the worker too.
  */
+/* clang-format on */
 #ifndef KEYFS_FS_NODE_ID_H
 #define KEYFS_FS_NODE_ID_H
 
@@ -46,6 +49,17 @@ static inline enum handle_sort handle_sort(uint64_t fh)
 static inline uint64_t handle_reader(uint64_t value_version)
 {
 	return (uint64_t)HANDLE_READER << 62 | (value_version & (((uint64_t)1 << 56) - 1));
+}
+
+/* The same, opened by an old id of a file that was renamed. */
+static inline uint64_t handle_of_alias(uint64_t fh)
+{
+	return fh | (uint64_t)1 << 61;
+}
+
+static inline bool handle_is_of_alias(uint64_t fh)
+{
+	return fh & (uint64_t)1 << 61;
 }
 
 static inline uint64_t handle_version(uint64_t fh)

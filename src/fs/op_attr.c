@@ -25,9 +25,9 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
  * Uses ino, flags (FUSE_SET_ATTR_*), size, attributes.  is_in_memory: of a field that is not stored yet.
  */
 
-static int set_stored(struct vault *vault, struct job *job)
+static int set_stored(struct fs *fs, struct vault *vault, struct job *job)
 {
-	int r = vault_follow(vault, &job->entry);
+	int r = follow_move(fs, vault, &job->entry);
 
 	if (r == 0 && job->flags & FUSE_SET_ATTR_SIZE)
 		r = vault_field_truncate(vault, job->entry.id, job->size, &job->entry);
@@ -48,7 +48,7 @@ static int run_setattr(struct fs *fs, struct vault *vault, struct job *job)
 	if (job->is_in_memory)
 		return job->attributes.what & VAULT_SET_MODE && job->attributes.mode & ~0777U ? -EPERM : 0;
 	if (r == 0)
-		r = set_stored(vault, job);
+		r = set_stored(fs, vault, job);
 	/* A node that is gone: the kernel looks the name up again. */
 	return r == -ENOENT ? -ESTALE : r;
 }

@@ -47,30 +47,60 @@ static int open_for_writing(struct fs *fs, uint64_t ino, uid_t uid, struct fuse_
 			     &fi->fh);
 }
 
-/* Removed: the name has no other id that a second lookup could find. */
-static bool is_tombstone(struct fs *fs, uint64_t ino)
+/*
+ * The id of the file that a node stands for: its own, or of one that was renamed, what it is now.
+ * *ret_is_removed: a tombstone; the name has no other id that a second lookup could find.
+ */
+static int find_file(struct fs *fs, uint64_t ino, uint64_t *ret, bool *ret_is_removed)
 {
 	struct vault_entry entry;
+	int r = vault_get(fs->reader, ino, &entry);
 
-	return vault_get(fs->reader, ino, &entry) == 0 && entry.class == VAULT_TOMBSTONE;
+	*ret = ino;
+	*ret_is_removed = r == 0 && entry.class == VAULT_TOMBSTONE;
+	if (r == 0)
+		r = follow_to_open(fs, &entry);
+	if (r == 0)
+		*ret = entry.id;
+	return r == -ENOENT ? 0 : r; /* it may be pending */
 }
 
-static int open_field(struct fs *fs, uint64_t ino, uid_t uid, struct fuse_file_info *fi)
+static int open_pending(struct fs *fs, uint64_t ino, uid_t uid, bool is_removed, struct fuse_file_info *fi)
 {
 	struct vault_entry pending;
-	int r = is_for_writing(fi) ? open_for_writing(fs, ino, uid, fi) : open_for_reading(fs, ino, fi);
 
+	if (is_for_writing(fi))
+		return open_file_join_pending(&fs->open_files, ino, uid, fi->flags & O_TRUNC, &fi->fh);
+	/* Created and never closed: there is nothing to read yet, and an empty value would be a wrong one. */
+	return is_removed || open_file_pending(&fs->open_files, ino, &pending) == 0 ? -ENOENT : -ESTALE;
+}
+
+static int open_file(struct fs *fs, uint64_t ino, uid_t uid, struct fuse_file_info *fi)
+{
+	bool is_removed;
+	uint64_t file;
+	int r = find_file(fs, ino, &file, &is_removed);
+
+	if (r == 0)
+		r = is_for_writing(fi) ? open_for_writing(fs, file, uid, fi) : open_for_reading(fs, file, fi);
+	if (r == 0 && file != ino && !is_for_writing(fi))
+		fi->fh = handle_of_alias(fi->fh);
 	if (r != -ENOENT)
 		return r;
-	/* Created and never closed: there is nothing to read yet, and an empty value would be a wrong one. */
-	if (!is_for_writing(fi) &&
-	    (open_file_pending(&fs->open_files, ino, &pending) == 0 || is_tombstone(fs, ino)))
-		return -ENOENT;
-	if (is_for_writing(fi))
-		r = open_file_join_pending(&fs->open_files, ino, uid, fi->flags & O_TRUNC, &fi->fh);
-	/* An old id, of a field that was renamed or removed: ESTALE makes the kernel look the name up again.
-	 */
-	return r == -ENOENT ? -ESTALE : r;
+	r = open_pending(fs, ino, uid, is_removed, fi);
+	/* Nobody's any more: ESTALE makes the kernel look the name up again. */
+	return r == -ENOENT && is_for_writing(fi) ? -ESTALE : r;
+}
+
+/* The id under which a reading handle was opened. */
+static uint64_t file_of_reader(struct fs *fs, uint64_t ino, uint64_t fh)
+{
+	bool is_removed;
+	uint64_t file;
+
+	if (!handle_is_of_alias(fh) || find_file(fs, ino, &file, &is_removed) < 0)
+		return ino;
+	return file;
 }
 
 static int open_key_name(struct fs *fs, uint64_t ino, struct fuse_file_info *fi)
@@ -91,7 +121,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	barrier_wait(&fs->barrier, ino);
 	r = node_space(ino) == SPACE_KEY_NAME ? open_key_name(fs, ino, fi)
-					      : open_field(fs, ino, fuse_req_ctx(req)->uid, fi);
+					      : open_file(fs, ino, fuse_req_ctx(req)->uid, fi);
 	if (r < 0) {
 		reply_error(req, ino, r);
 		return;
@@ -113,7 +143,7 @@ void forget_reader(struct fs *fs, uint64_t ino, uint64_t fh)
 	if (atomic_load(&fs->n_open_read) > 0) /* a predecessor's handles were not counted here */
 		atomic_fetch_sub(&fs->n_open_read, 1);
 	if (node_space(ino) == SPACE_ROW)
-		snapshot_release(&fs->snapshots, ino, handle_version(fh));
+		snapshot_release(&fs->snapshots, file_of_reader(fs, ino, fh), handle_version(fh));
 }
 
 /* --- read --- */
@@ -152,7 +182,7 @@ static int check_fill(struct fs *fs, uint64_t ino, const struct fuse_file_info *
 	if (fi->lock_owner != 0)
 		return 0;
 	r = vault_get(fs->reader, ino, &entry);
-	if (r == 0 && (entry.class != VAULT_FIELD || entry.value_version != handle_version(fi->fh)))
+	if (r == 0 && (!vault_is_file(&entry) || entry.value_version != handle_version(fi->fh)))
 		r = -ESTALE;
 	return r == -ENOENT ? -ESTALE : r;
 }
@@ -163,10 +193,11 @@ static void read_snapshot(fuse_req_t req, uint64_t ino, const struct fuse_file_i
 	struct fs *fs = fs_of(req);
 	struct snapshot *snapshot;
 	const struct secret *value;
-	int r = check_fill(fs, ino, fi);
+	uint64_t file = file_of_reader(fs, ino, fi->fh);
+	int r = check_fill(fs, file, fi);
 
 	if (r == 0)
-		r = snapshot_find(&fs->snapshots, fs->reader, ino, handle_version(fi->fh), &snapshot);
+		r = snapshot_find(&fs->snapshots, fs->reader, file, handle_version(fi->fh), &snapshot);
 	if (r == 0)
 		r = snapshot_value(&fs->snapshots, fs->reader, snapshot, &value);
 	if (r != 0)

@@ -208,6 +208,7 @@ static int rename_pending(struct fs *fs, struct vault *vault, struct job *job)
 	if (r < 0)
 		return r;
 	job->entry = pending;
+	job->entry.class = place.class; /* a draft may become a field, and the reverse */
 	job->entry.name_len = place.name_len;
 	memcpy(job->entry.name, place.name, sizeof(place.name));
 	/* A name that was there before has an id of its own; a new one can keep the id that the kernel knows.
@@ -234,9 +235,11 @@ static int run_rename(struct fs *fs, struct vault *vault, struct job *job)
 
 static void settle_rename(struct fs *fs, struct job *job)
 {
+	if (job->result == 0 && vault_is_file(&job->entry))
+		moves_note(&fs->moves, job->renamed.from);
 	if (job->result == 0 && job->is_in_memory)
 		open_file_pending_renamed(&fs->open_files, job->renamed.from, &job->entry, job->state);
-	else if (job->result == 0 && job->entry.class == VAULT_FIELD)
+	else if (job->result == 0 && vault_is_file(&job->entry))
 		open_file_renamed(&fs->open_files, job->renamed.from, &job->entry);
 	settle_nothing(fs, job);
 }

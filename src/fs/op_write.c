@@ -49,7 +49,7 @@ static int set_renamed(struct vault *vault, struct job *job, const struct handle
 
 	if (r < 0 || at.class != VAULT_MOVED || at.birth != view->entry.birth)
 		return -ESTALE;
-	r = vault_follow(vault, &at);
+	r = vault_follow(vault, &at, false);
 	if (r < 0)
 		return r;
 	return vault_field_set(vault, at.id, at.birth, secret_bytes(job->commit.value), view->mtime_ns,

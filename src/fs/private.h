@@ -7,6 +7,7 @@
 #include "barrier.h"
 #include "fs.h"
 #include "job.h"
+#include "moves.h"
 #include "node_id.h"
 #include "open_file.h"
 #include "snapshot.h"
@@ -31,6 +32,7 @@ struct fs {
 	struct snapshots snapshots; /* the loop's */
 	struct open_files open_files;
 	struct barrier barrier;
+	struct moves moves;
 	struct writer *writer;	     /* NULL: read-only */
 	struct writer_state initial; /* what a read-only mount counts */
 	atomic_uint_least64_t n_requests;
@@ -60,6 +62,12 @@ void attr_of_entry(const struct vault_entry *entry, struct stat *ret);
 void attr_of_key_name(const struct vault_entry *key, struct stat *ret);
 /* Fills what LOOKUP, MKDIR and CREATE answer with; a timeout of 0 while somebody has it open for writing. */
 void entry_param(struct fs *fs, const struct vault_entry *entry, struct fuse_entry_param *ret);
+/*
+ * From the old id of a file that was renamed to what it is now: at once for who holds it open, and for
+ * opening it when no path leads to it any more (-ESTALE before).  Other entries stay as they are.
+ */
+int follow_move(struct fs *fs, struct vault *vault, struct vault_entry *entry);
+int follow_to_open(struct fs *fs, struct vault_entry *entry);
 double attr_timeout_of(struct fs *fs, uint64_t ino);
 /*
  * Attributes of any node id that was ever handed out, through the handle fh (0: none); birth time as well,

@@ -130,9 +130,7 @@ static int set_size(struct open_files *files, struct write_handle *handle, size_
 
 static enum value_rule rule_of(const struct write_handle *handle)
 {
-	const struct vault_entry *entry = &handle->file->entry;
-
-	return rule_of_field(entry->type, (struct bytes){entry->name, entry->name_len});
+	return vault_value_rule(&handle->file->entry);
 }
 
 static int apply_write(struct open_files *files, struct write_handle *handle,

@@ -250,6 +250,9 @@ int writer_start(struct fs *fs, struct vault *vault, struct writer **ret)
 	if (r < 0)
 		return r;
 	(void)pthread_mutex_init(&writer->mutex, NULL);
+	r = vault_clear_drafts(vault);
+	if (r < 0)
+		return r;
 	(void)vault_reserve_hold(vault); /* on a disk that is full already there is none */
 	note_commit(writer, 0);
 	writer->state.n_commits = 0;

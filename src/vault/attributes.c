@@ -14,7 +14,7 @@ int vault_set_attributes(struct vault *vault, uint64_t id, const struct vault_at
 	r = entry_load(vault, id, &entry, NULL);
 	if (r < 0)
 		return r;
-	if (!vault_is_dir(&entry) && entry.class != VAULT_FIELD)
+	if (!vault_is_dir(&entry) && !vault_is_file(&entry))
 		return -ENOENT;
 	if (set->what & VAULT_SET_MODE)
 		entry.mode = set->mode;

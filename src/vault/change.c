@@ -9,14 +9,6 @@
 #define TOMBSTONES_MAX	256
 #define TOMBSTONES_LEFT 240
 
-static void count_directory(struct vault *vault, enum vault_class class)
-{
-	if (class == VAULT_SERVICE)
-		vault->now.header.counters[COUNT_SERVICES]++;
-	if (class == VAULT_KEY)
-		vault->now.header.counters[COUNT_KEYS]++;
-}
-
 int vault_mkdir(struct vault *vault, uint64_t dir, struct bytes name, const struct vault_caller *caller,
 		struct vault_entry *ret)
 {
@@ -46,7 +38,6 @@ int vault_mkdir(struct vault *vault, uint64_t dir, struct bytes name, const stru
 		r = directory_touch(vault, dir);
 	if (r < 0)
 		return r;
-	count_directory(vault, entry.class);
 	*ret = entry;
 	return 0;
 }
@@ -155,23 +146,27 @@ int key_changed(struct vault *vault, uint64_t key, bool names_changed, int n_tom
 	return r < 0 ? r : entry_update_meta(vault, &entry);
 }
 
-int vault_unlink(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret)
+static int bury(struct vault *vault, const struct vault_entry *field)
 {
-	struct vault_entry entry, tombstone;
-	int r = find_to_remove(vault, dir, name, false, &entry);
+	struct vault_entry tombstone = *field;
 
-	if (r < 0)
-		return r;
-	tombstone = entry;
 	tombstone.class = VAULT_TOMBSTONE;
 	tombstone.size = tombstone.size_written = 0;
 	tombstone.ctime_ns = now_ns();
-	r = entry_update(vault, &tombstone, NULL);
+	return entry_update(vault, &tombstone, NULL);
+}
+
+int vault_unlink(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret)
+{
+	struct vault_entry entry;
+	int r = find_to_remove(vault, dir, name, false, &entry);
+
+	/* A draft has no identity that would come back. */
 	if (r == 0)
-		r = key_changed(vault, dir, true, 1);
-	if (r < 0)
-		return r;
-	vault->now.header.counters[COUNT_FIELDS]--;
-	*ret = entry;
-	return 0;
+		r = entry.class == VAULT_DRAFT ? entry_delete(vault, entry.id) : bury(vault, &entry);
+	if (r == 0)
+		r = key_changed(vault, dir, true, entry.class == VAULT_DRAFT ? 0 : 1);
+	if (r == 0)
+		*ret = entry;
+	return r;
 }

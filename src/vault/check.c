@@ -12,7 +12,7 @@ struct check {
 	const struct vault_report *report;
 	struct seal_set set;
 	uint64_t n_rows;
-	uint64_t counters[3];
+	uint64_t counters[SEAL_N_COUNTERS];
 	bool is_damaged;
 };
 
@@ -97,12 +97,10 @@ static bool is_in_place(struct check *check, const struct vault_entry *entry, co
 
 static void count_entry(struct check *check, const struct vault_entry *entry)
 {
-	if (entry->class == VAULT_SERVICE)
-		check->counters[COUNT_SERVICES]++;
-	if (entry->class == VAULT_KEY)
-		check->counters[COUNT_KEYS]++;
-	if (entry->class == VAULT_FIELD)
-		check->counters[COUNT_FIELDS]++;
+	int counter = counter_of(entry->class);
+
+	if (counter >= 0)
+		check->counters[counter]++;
 }
 
 static void count_element(struct check *check, const unsigned char element[SEAL_HASH_SIZE])

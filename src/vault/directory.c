@@ -7,10 +7,10 @@
 void entry_inherit(struct vault_entry *entry, const struct vault_entry *dir,
 		   const struct vault_caller *caller)
 {
-	bool is_field = entry->class == VAULT_FIELD;
+	bool is_file = vault_is_file(entry);
 
 	/* Never the creator's umask: one chgrp and chmod on a service is enough for all that comes later. */
-	entry->mode = is_field ? 0600 | (dir->mode & 0066) : 0700 | (dir->mode & 0077);
+	entry->mode = is_file ? 0600 | (dir->mode & 0066) : 0700 | (dir->mode & 0077);
 	entry->uid = caller->uid;
 	entry->gid = dir->gid;
 }
@@ -22,6 +22,15 @@ static int place_in_service(const struct vault_entry *service, struct bytes name
 	place->service = service->id;
 	place->type = key_type_by_name(name);
 	return place->type ? 0 : -EPERM;
+}
+
+/* What is no field may be a draft; otherwise it is refused as a field. */
+static int place_in_key(const struct vault_entry *key, struct bytes name, struct vault_entry *place)
+{
+	int r = rule_field_name(key->type, name);
+
+	place->class = r < 0 && rule_draft_name(name) == 0 ? VAULT_DRAFT : VAULT_FIELD;
+	return place->class == VAULT_DRAFT ? 0 : r;
 }
 
 /* Where an entry called name in dir lies, and whether something of that name may lie there. */
@@ -41,11 +50,10 @@ static int place_in(const struct vault_entry *dir, struct bytes name, struct vau
 		place->type = dir->type;
 		return rule_key_name(name);
 	case VAULT_KEY:
-		place->class = VAULT_FIELD;
 		place->parent = dir->id;
 		place->service = dir->service;
 		place->type = dir->type;
-		return rule_field_name(dir->type, name);
+		return place_in_key(dir, name, place);
 	default:
 		return -ENOTDIR;
 	}
@@ -114,11 +122,8 @@ int directory_remove(struct vault *vault, const struct vault_entry *dir)
 		r = remove_children(vault, dir, VAULT_TOMBSTONE);
 		if (r == 0)
 			r = remove_children(vault, dir, VAULT_MOVED);
-		vault->now.header.counters[COUNT_KEYS]--;
 	}
-	if (r == 0 && dir->class == VAULT_SERVICE) {
+	if (r == 0 && dir->class == VAULT_SERVICE)
 		r = data_key_destroy(vault, dir->id);
-		vault->now.header.counters[COUNT_SERVICES]--;
-	}
 	return r < 0 ? r : entry_delete(vault, dir->id);
 }

@@ -12,8 +12,24 @@
 /* First byte of the name index: entries of different spaces can have the same name in the same parent row. */
 static const uint8_t name_spaces[] = {
 	[VAULT_DIR_ROOT] = 0, [VAULT_SERVICE] = 1,   [VAULT_TYPE] = 2,	[VAULT_KEY] = 3,
-	[VAULT_FIELD] = 4,    [VAULT_TOMBSTONE] = 4, [VAULT_MOVED] = 5,
+	[VAULT_FIELD] = 4,    [VAULT_TOMBSTONE] = 4, [VAULT_MOVED] = 5, [VAULT_DRAFT] = 4,
 };
+
+int counter_of(enum vault_class class)
+{
+	switch (class) {
+	case VAULT_SERVICE:
+		return COUNT_SERVICES;
+	case VAULT_KEY:
+		return COUNT_KEYS;
+	case VAULT_FIELD:
+		return COUNT_FIELDS;
+	case VAULT_DRAFT:
+		return COUNT_DRAFTS;
+	default:
+		return -1;
+	}
+}
 
 static bool has_type(enum vault_class class)
 {
@@ -22,7 +38,7 @@ static bool has_type(enum vault_class class)
 
 static bool has_value(enum vault_class class)
 {
-	return class == VAULT_FIELD;
+	return class == VAULT_FIELD || class == VAULT_DRAFT;
 }
 
 /* The root and services are sealed by the key for names, all below by their service's data key. */
@@ -40,7 +56,7 @@ static int parse_kind(uint16_t kind, struct vault_entry *entry)
 {
 	unsigned class = kind >> 8;
 
-	if (class < VAULT_DIR_ROOT || class > VAULT_MOVED)
+	if (class < VAULT_DIR_ROOT || class > VAULT_DRAFT)
 		return -EBADMSG;
 	entry->class = (enum vault_class) class;
 	entry->type = key_type_by_number(kind & 0xff);
@@ -262,7 +278,11 @@ static int seal_node(struct vault *vault, struct vault_entry *entry, const struc
 
 static void set_count(struct vault *vault, const struct store_node *node, int sign)
 {
+	int counter = counter_of((enum vault_class)(node->kind >> 8));
 	unsigned char element[SEAL_HASH_SIZE];
+
+	if (counter >= 0)
+		vault->now.header.counters[counter] += (uint64_t)(int64_t)sign;
 
 	entry_element(vault, node, element);
 	if (sign > 0)

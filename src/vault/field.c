@@ -4,6 +4,26 @@
 #include <errno.h>
 #include <string.h>
 
+static bool is_key_name(const struct key_type *type, struct bytes name)
+{
+	const struct key_field *field = key_type_field(type, name);
+
+	return field && field->is_key_name;
+}
+
+bool draft_is_allowed(struct vault *vault, const struct vault_entry *key)
+{
+	struct vault_entry draft;
+	uint64_t after = 0;
+
+	for (unsigned n = 0; n < DRAFTS_MAX; n++) {
+		if (entry_next(vault, key->id, VAULT_DRAFT, key->type, after, &draft) < 0)
+			return true; /* the last one; damage shows where it is read */
+		after = draft.id;
+	}
+	return false;
+}
+
 int vault_field_prepare(struct vault *vault, uint64_t key, struct bytes name,
 			const struct vault_caller *caller, struct vault_entry *ret)
 {
@@ -14,13 +34,15 @@ int vault_field_prepare(struct vault *vault, uint64_t key, struct bytes name,
 		return r;
 	if (parent.class != VAULT_KEY)
 		return -EPERM;
-	if (!key_type_is_open(parent.type) && key_type_field(parent.type, name)->is_key_name)
+	if (entry.class == VAULT_FIELD && is_key_name(parent.type, name))
 		return -EPERM;
 	r = entry_find(vault, &entry, &found);
 	if (r < 0 && r != -ENOENT)
 		return r;
-	if (r == 0 && found.class == VAULT_FIELD)
+	if (r == 0 && vault_is_file(&found))
 		return -EEXIST;
+	if (r < 0 && entry.class == VAULT_DRAFT && !draft_is_allowed(vault, &parent))
+		return -EDQUOT;
 	entry.id = r == 0 ? found.id : id_new(vault);
 	entry_inherit(&entry, &parent, caller);
 	entry.btime_ns = entry.mtime_ns = entry.ctime_ns = now_ns();
@@ -30,7 +52,7 @@ int vault_field_prepare(struct vault *vault, uint64_t key, struct bytes name,
 
 static int check_value(const struct vault_entry *entry, struct bytes value)
 {
-	return rule_value(rule_of_field(entry->type, name_of(entry)), value);
+	return rule_value(vault_value_rule(entry), value);
 }
 
 static void set_value(struct vault *vault, struct vault_entry *entry, struct bytes value)
@@ -55,7 +77,7 @@ static int put_new(struct vault *vault, struct vault_entry *entry, const struct 
 		return entry_insert(vault, entry, value);
 	if (r < 0)
 		return r;
-	if (found.class == VAULT_FIELD)
+	if (vault_is_file(&found))
 		return -EEXIST;
 	*ret_n_tombstones = -1;
 	if (found.id == entry->id)
@@ -89,7 +111,6 @@ int vault_field_make(struct vault *vault, const struct vault_entry *prepared, st
 		r = key_changed(vault, entry.parent, true, n_tombstones);
 	if (r < 0)
 		return r;
-	vault->now.header.counters[COUNT_FIELDS]++;
 	*ret = entry;
 	return 0;
 }
@@ -154,4 +175,49 @@ int vault_field_truncate(struct vault *vault, uint64_t id, size_t size, struct v
 	if (r == 0)
 		*ret = entry;
 	return r;
+}
+
+/* A few rows a transaction: this runs while a mount starts. */
+#define CLEAR_BATCH 500
+
+/* The drafts among the rows that follow *after; how many were removed. */
+static int clear_some(struct vault *vault, uint64_t *after)
+{
+	struct store_node node;
+	int n = 0;
+	int r = 0;
+
+	while (n < CLEAR_BATCH && (r = backend_of(vault)->node_scan(vault->store, *after, &node)) == 0) {
+		*after = node.id;
+		if (node.kind >> 8 != VAULT_DRAFT)
+			continue;
+		r = entry_delete(vault, node.id);
+		if (r < 0)
+			return r;
+		n++;
+	}
+	return r < 0 && r != -ENOENT ? r : n;
+}
+
+int vault_clear_drafts(struct vault *vault)
+{
+	uint64_t after = 0;
+	uint64_t n_left;
+	int n;
+
+	do {
+		int r = vault_begin(vault);
+
+		if (r < 0)
+			return r;
+		n_left = vault->now.header.counters[COUNT_DRAFTS];
+		n = n_left > 0 ? clear_some(vault, &after) : 0;
+		if (n >= 0)
+			r = vault_commit(vault);
+		else
+			vault_rollback(vault);
+		if (n < 0 || r < 0)
+			return n < 0 ? n : r;
+	} while (n == CLEAR_BATCH);
+	return 0;
 }

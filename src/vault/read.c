@@ -13,11 +13,38 @@ int vault_get(struct vault *vault, uint64_t id, struct vault_entry *ret)
 	return entry_load(vault, id, ret, NULL);
 }
 
-int vault_follow(struct vault *vault, struct vault_entry *entry)
+enum value_rule vault_value_rule(const struct vault_entry *entry)
 {
-	for (unsigned i = 0; entry->class == VAULT_MOVED; i++) {
-		int r = i < MOVES_MAX ? vault_get(vault, entry->moved_to, entry) : -ESTALE;
+	return entry->class == VAULT_DRAFT ? RULE_ANY : rule_of_field(entry->type, name_of(entry));
+}
 
+/* The field that has the name of an alias now. */
+static int find_by_own_name(struct vault *vault, const struct vault_entry *alias, struct vault_entry *ret)
+{
+	struct vault_entry place = *alias;
+	struct vault_entry found;
+	int r;
+
+	place.class = VAULT_FIELD;
+	r = entry_find(vault, &place, &found);
+	if (r == 0 && found.class != VAULT_FIELD)
+		r = -ENOENT;
+	if (r == 0)
+		*ret = found;
+	return r;
+}
+
+int vault_follow(struct vault *vault, struct vault_entry *entry, bool by_name)
+{
+	int r;
+
+	if (by_name && entry->class == VAULT_MOVED) {
+		r = find_by_own_name(vault, entry, entry);
+		if (r != -ENOENT)
+			return r;
+	}
+	for (unsigned i = 0; entry->class == VAULT_MOVED; i++) {
+		r = i < MOVES_MAX ? vault_get(vault, entry->moved_to, entry) : -ESTALE;
 		if (r < 0)
 			return r == -ENOENT ? -ESTALE : r;
 	}
@@ -72,6 +99,24 @@ static int next_type(struct vault *vault, const struct vault_entry *service, uin
 	return 0;
 }
 
+/* Fields and drafts, whichever comes first. */
+static int next_file(struct vault *vault, const struct vault_entry *key, uint64_t after,
+		     struct vault_entry *ret)
+{
+	struct vault_entry draft;
+	int f = entry_next(vault, key->id, VAULT_FIELD, key->type, after, ret);
+	int d = entry_next(vault, key->id, VAULT_DRAFT, key->type, after, &draft);
+
+	if (d == -ENOENT || f == -ENOENT) {
+		if (d == 0)
+			*ret = draft;
+		return d == -ENOENT ? f : d;
+	}
+	if (d == 0 && f == 0 && draft.id < ret->id)
+		*ret = draft;
+	return d < 0 ? d : f;
+}
+
 int vault_next(struct vault *vault, const struct vault_entry *dir, uint64_t after, struct vault_entry *ret)
 {
 	switch (dir->class) {
@@ -82,7 +127,7 @@ int vault_next(struct vault *vault, const struct vault_entry *dir, uint64_t afte
 	case VAULT_TYPE:
 		return entry_next(vault, dir->service, VAULT_KEY, dir->type, after, ret);
 	case VAULT_KEY:
-		return entry_next(vault, dir->id, VAULT_FIELD, dir->type, after, ret);
+		return next_file(vault, dir, after, ret);
 	default:
 		return -ENOTDIR;
 	}
@@ -96,7 +141,7 @@ int vault_read(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, 
 
 	if (r < 0)
 		return r;
-	if (entry.class != VAULT_FIELD)
+	if (!vault_is_file(&entry))
 		return -ENOENT;
 	*ret_entry = entry;
 	*ret_value = TAKE(value);
@@ -154,7 +199,7 @@ int vault_snapshot_take(struct vault *vault, uint64_t id, struct vault_entry *re
 		r = entry_open(vault, &node, &entry, NULL);
 	if (r != 0)
 		return r;
-	if (entry.class != VAULT_FIELD)
+	if (!vault_is_file(&entry))
 		return -ENOENT;
 	*ret_entry = entry;
 	*ret = TAKE(snapshot);

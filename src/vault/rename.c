@@ -17,10 +17,12 @@ struct ends {
 /* Whether something may go from one place to the other at all. */
 static int check_places(const struct ends *ends)
 {
+	if (vault_is_file(&ends->from) != vault_is_file(&ends->place))
+		return -EPERM;
+	if (vault_is_file(&ends->from))
+		return ends->from.parent != ends->place.parent ? -EXDEV : 0; /* mv copies and removes */
 	if (ends->from.class != ends->place.class)
 		return -EPERM;
-	if (ends->from.class == VAULT_FIELD)
-		return ends->from.parent != ends->place.parent ? -EXDEV : 0; /* mv copies and removes */
 	if (ends->from.type != ends->place.type)
 		return -EINVAL; /* between types */
 	if (ends->from.class == VAULT_TYPE)
@@ -111,7 +113,7 @@ static int reseal_children(struct vault *vault, const struct vault_entry *key, e
 
 static int reseal_key(struct vault *vault, const struct vault_entry *key)
 {
-	static const enum vault_class in_a_key[] = {VAULT_FIELD, VAULT_TOMBSTONE, VAULT_MOVED};
+	static const enum vault_class in_a_key[] = {VAULT_FIELD, VAULT_TOMBSTONE, VAULT_MOVED, VAULT_DRAFT};
 
 	for (size_t i = 0; i < sizeof(in_a_key) / sizeof(*in_a_key); i++) {
 		int r = reseal_children(vault, key, in_a_key[i]);
@@ -150,9 +152,9 @@ static int rename_directory(struct vault *vault, const struct ends *ends, bool n
 	return r;
 }
 
-/* --- fields --- */
+/* --- files: fields and drafts --- */
 
-/* The old id answers from now on as the field under its new name; the old name is free. */
+/* The old id answers from now on as the file under its new name; the old name is free. */
 static int leave_alias(struct vault *vault, const struct vault_entry *from, uint64_t to)
 {
 	struct vault_entry alias = *from;
@@ -163,66 +165,97 @@ static int leave_alias(struct vault *vault, const struct vault_entry *from, uint
 	return entry_update(vault, &alias, NULL);
 }
 
-static bool replaces_field(const struct ends *ends)
+static bool replaces_file(const struct ends *ends)
 {
-	return ends->has_target && ends->target.class == VAULT_FIELD;
+	return ends->has_target && vault_is_file(&ends->target);
 }
 
 /*
- * Puts the value under the new name.  A field that is there keeps its id, owner and mode: whoever may read
- * that name goes on reading it.  Otherwise all comes with what is moved, but the id, which is of the name.
+ * What is under the new name.  A field that is there keeps its id, and when another field comes, its owner
+ * and mode: who may read that name goes on reading it.  A draft brings its own, as an editor or an installer
+ * has set them.
  */
-static int put_moved(struct vault *vault, const struct ends *ends, struct bytes value,
-		     struct vault_entry *ret, int *ret_n_tombstones)
+static struct vault_entry moved_entry(struct vault *vault, const struct ends *ends, struct bytes value)
 {
-	struct vault_entry entry = replaces_field(ends) ? ends->target : ends->from;
-	int r;
+	bool keeps_attributes = replaces_file(ends) && ends->from.class == VAULT_FIELD;
+	struct vault_entry entry = keeps_attributes ? ends->target : ends->from;
 
 	set_name(&entry, &ends->place);
+	entry.class = ends->place.class;
 	entry.ctime_ns = now_ns();
 	entry.mtime_ns = ends->from.mtime_ns;
 	entry.size_written = (uint32_t)value.len;
 	entry.size = (uint32_t)rule_presented_length(value);
 	entry.value_version = next_generation(vault);
-	*ret_n_tombstones = 0;
-	if (replaces_field(ends)) {
-		vault->now.header.counters[COUNT_FIELDS]--;
-	} else {
-		entry.birth = next_generation(vault);
-		entry.id = ends->has_target ? ends->target.id : id_new(vault);
-		*ret_n_tombstones = ends->has_target ? -1 : 0;
-	}
-	r = data_key_current(vault, &entry);
+	entry.birth = replaces_file(ends) ? ends->target.birth : next_generation(vault);
+	if (replaces_file(ends))
+		entry.btime_ns = ends->target.btime_ns;
+	entry.id = ends->has_target ? ends->target.id : id_new(vault);
+	return entry;
+}
+
+static int put_moved(struct vault *vault, const struct ends *ends, struct bytes value,
+		     struct vault_entry *ret)
+{
+	struct vault_entry entry = moved_entry(vault, ends, value);
+	int r = data_key_current(vault, &entry);
+
 	if (r < 0)
 		return r;
 	*ret = entry;
 	return ends->has_target ? entry_update(vault, ret, &value) : entry_insert(vault, ret, &value);
 }
 
-static int rename_field(struct vault *vault, const struct ends *ends, bool noreplace,
-			struct vault_renamed *renamed)
+/* A draft under another draft's name: it is the same file, whatever it is called. */
+static int rename_draft(struct vault *vault, const struct ends *ends, struct bytes value,
+			struct vault_entry *ret)
+{
+	int r = ends->has_target ? entry_delete(vault, ends->target.id) : 0;
+
+	*ret = ends->from;
+	set_name(ret, &ends->place);
+	ret->ctime_ns = now_ns();
+	return r < 0 ? r : entry_update(vault, ret, &value);
+}
+
+static int move_file(struct vault *vault, const struct ends *ends, struct bytes value,
+		     struct vault_entry *ret)
+{
+	int n_tombstones = ends->has_target && !replaces_file(ends) ? 0 : 1;
+	int r;
+
+	if (ends->from.class == VAULT_DRAFT && ends->place.class == VAULT_DRAFT) {
+		r = rename_draft(vault, ends, value, ret);
+		return r < 0 ? r : key_changed(vault, ret->parent, true, 0);
+	}
+	if (ends->place.class == VAULT_DRAFT && !ends->has_target && !draft_is_allowed(vault, &ends->to_dir))
+		return -EDQUOT;
+	r = put_moved(vault, ends, value, ret);
+	if (r == 0)
+		r = leave_alias(vault, &ends->from, ret->id);
+	/* One id more is kept, unless that of a tombstone came to life. */
+	return r < 0 ? r : key_changed(vault, ret->parent, true, n_tombstones);
+}
+
+static int rename_file(struct vault *vault, const struct ends *ends, bool noreplace,
+		       struct vault_renamed *renamed)
 {
 	CLEANUP(cleanup_secret_free) struct secret *value = NULL;
 	struct vault_entry from, to;
-	int n_tombstones;
 	int r;
 
-	if (replaces_field(ends) && noreplace)
+	if (replaces_file(ends) && noreplace)
 		return -EEXIST;
 	r = vault_read(vault, ends->from.id, &from, &value);
 	if (r == 0)
-		r = rule_value(rule_of_field(from.type, name_of(&ends->place)), secret_bytes(value));
+		r = rule_value(vault_value_rule(&ends->place), secret_bytes(value));
 	if (r == 0)
-		r = put_moved(vault, ends, secret_bytes(value), &to, &n_tombstones);
-	if (r == 0)
-		r = leave_alias(vault, &from, to.id);
-	if (r == 0)
-		r = key_changed(vault, from.parent, true, n_tombstones + 1);
+		r = move_file(vault, ends, secret_bytes(value), &to);
 	if (r != 0)
 		return r;
 	renamed->to = to.id;
 	renamed->birth = to.birth;
-	renamed->replaced = replaces_field(ends) ? to.id : 0;
+	renamed->replaced = replaces_file(ends) ? ends->target.id : 0;
 	return 0;
 }
 
@@ -245,8 +278,8 @@ int vault_rename(struct vault *vault, uint64_t dir, struct bytes name, uint64_t 
 		*ret = renamed;
 		return 0;
 	}
-	if (ends.from.class == VAULT_FIELD)
-		r = rename_field(vault, &ends, noreplace, &renamed);
+	if (vault_is_file(&ends.from))
+		r = rename_file(vault, &ends, noreplace, &renamed);
 	else
 		r = rename_directory(vault, &ends, noreplace, &renamed);
 	if (r == 0)

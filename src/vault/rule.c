@@ -3,6 +3,7 @@
 #include "text.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
@@ -94,6 +95,52 @@ int rule_field_name(const struct key_type *type, struct bytes name)
 	if (key_type_is_open(type))
 		return check_variable_name(name);
 	return key_type_field(type, name) ? 0 : -EPERM;
+}
+
+/* What editors and sync tools call the files that they make beside another. */
+static const struct {
+	const char *begin;
+	const char *end;
+	int n_between; /* letters and digits; -1: anything */
+} draft_forms[] = {
+	{".", "", -1},	 /* vim's swap file, rsync, and most others */
+	{"#", "", -1},	 /* emacs */
+	{"", "~", -1},	 /* backups */
+	{"4913", "", 0}, /* vim tries whether it may make a file */
+	{"sed", "", 6},	 /* sed -i */
+};
+
+static bool has_form(struct bytes name, size_t form)
+{
+	size_t begin = strlen(draft_forms[form].begin);
+	size_t end = strlen(draft_forms[form].end);
+	const char *text = name.data;
+
+	if (name.len < begin + end || memcmp(text, draft_forms[form].begin, begin) != 0 ||
+	    memcmp(text + name.len - end, draft_forms[form].end, end) != 0)
+		return false;
+	if (draft_forms[form].n_between < 0)
+		return true;
+	if (name.len - begin - end != (size_t)draft_forms[form].n_between)
+		return false;
+	for (size_t i = begin; i < name.len - end; i++)
+		if (!isalnum((unsigned char)text[i]))
+			return false;
+	return true;
+}
+
+int rule_draft_name(struct bytes name)
+{
+	int r = check_name_length(name);
+
+	if (r == 0)
+		r = check_name_text(name);
+	if (r < 0)
+		return r;
+	for (size_t form = 0; form < sizeof(draft_forms) / sizeof(*draft_forms); form++)
+		if (has_form(name, form))
+			return 0;
+	return -EPERM;
 }
 
 enum value_rule rule_of_field(const struct key_type *type, struct bytes name)

@@ -13,7 +13,10 @@ struct vault_keys {
 	struct seal_bundle bundle;
 };
 
-enum { COUNT_SERVICES, COUNT_KEYS, COUNT_FIELDS };
+enum { COUNT_SERVICES, COUNT_KEYS, COUNT_FIELDS, COUNT_DRAFTS };
+
+/* The counter that an entry of the class is in; -1: none. */
+int counter_of(enum vault_class class);
 
 /* Data keys already unwrapped, found by (service, generation). */
 #define DATA_KEY_BUCKETS   256
@@ -135,6 +138,9 @@ int directory_remove(struct vault *vault, const struct vault_entry *dir);
 int directory_is_empty(struct vault *vault, const struct vault_entry *dir);
 
 /* --- field.c --- */
+
+/* Whether key may have one draft more. */
+bool draft_is_allowed(struct vault *vault, const struct vault_entry *key);
 
 /* A field of key was changed: counts it, and touches the key when names changed too. */
 int key_changed(struct vault *vault, uint64_t key, bool names_changed, int n_tombstones);
