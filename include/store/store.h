@@ -98,6 +98,11 @@ struct store_backend {
 	 */
 	int (*publish)(struct store *store, struct failure *reterr);
 	/* Never makes a store. */
+	/*
+	 * Once, while nobody has the store open: makes the room that opening needs, on a full disk out of the
+	 * store's own slack. -ENOSPC, and what open says.
+	 */
+	int (*prepare)(const char *where, struct failure *reterr);
 	int (*open)(const char *where, enum store_mode mode, struct store **ret, struct failure *reterr);
 	/* Undoes an open transaction. The last session's leaves nothing beside the store. NULL is fine. */
 	void (*close)(struct store *store);

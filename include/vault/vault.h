@@ -90,7 +90,7 @@ enum vault_class {
 	VAULT_TOMBSTONE = 6, /* a removed field: keeps its id for when the name comes back */
 	VAULT_MOVED = 7,     /* the id that a renamed field had: answers as the field it became */
 	VAULT_DRAFT = 8,     /* a file that an editor made beside a field; gone at the next mount */
-	/* 9 extended attribute, 10 past version, 11 requests already done: reserved */
+			     /* 9 extended attribute, 10 past version, 11 requests already done: reserved */
 };
 
 struct vault_entry {
@@ -254,6 +254,9 @@ struct vault_caller {
 int vault_mkdir(struct vault *vault, uint64_t dir, struct bytes name, const struct vault_caller *caller,
 		struct vault_entry *ret);
 
+/* An id that nothing else will get. Inside a transaction. */
+uint64_t vault_new_id(struct vault *vault);
+
 /*
  * What a new field, or a draft, called name would be, without making it: checks the name, gives it an id (the
  * tombstone's, where there is one) that nothing else will get, and owner and mode as vault_mkdir.  -EEXIST:
@@ -292,7 +295,6 @@ struct vault_renamed {
 	uint64_t from; /* id of what was renamed; a field's is from now on an alias of to */
 	uint64_t to; /* id under the new name: of a directory the same as from, of a field the target's own */
 	uint64_t replaced; /* id of what was there, 0 if nothing; equal to `to` for a field */
-	uint64_t birth;	   /* of the field under its new name */
 };
 
 /*

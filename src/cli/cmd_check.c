@@ -111,7 +111,10 @@ static int check_unlocked(const char *path, const struct unlock *unlock, struct 
 	CLEANUP(cleanup_vault_close) struct vault *vault = NULL;
 	struct failure failure = {NULL, NULL};
 	struct store *store;
-	int r = store_sqlite.open(path, STORE_READ, &store, &failure);
+	int r = store_sqlite.prepare(path, &failure);
+
+	if (r == 0)
+		r = store_sqlite.open(path, STORE_READ, &store, &failure);
 
 	if (r < 0)
 		return complain_of_store(path, r, &failure);

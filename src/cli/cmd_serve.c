@@ -43,6 +43,9 @@ static int unlock(struct serve *serve, uint32_t kind, struct failure *reterr)
 	if (r < 0)
 		return r;
 	by.secret = secret_bytes(secret);
+	r = store_sqlite.prepare(serve->store, reterr);
+	if (r < 0)
+		return r;
 	r = store_sqlite.open(serve->store, STORE_READ, &store, reterr);
 	if (r < 0)
 		return r;
@@ -60,8 +63,8 @@ struct sessions {
 
 static void close_sessions(struct sessions *sessions)
 {
-	cleanup_vault_close(&sessions->reader);
 	cleanup_vault_close(&sessions->writer);
+	cleanup_vault_close(&sessions->reader);
 }
 
 static int open_sessions(const struct serve *serve, struct sessions *ret, struct failure *reterr)

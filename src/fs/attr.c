@@ -18,6 +18,12 @@ static struct timespec timespec_of(int64_t ns)
 	return time;
 }
 
+static void set_size(struct stat *attr, size_t size)
+{
+	attr->st_size = (off_t)size;
+	attr->st_blocks = (blkcnt_t)((size + 511) / 512);
+}
+
 void attr_of_entry(const struct vault_entry *entry, struct stat *ret)
 {
 	bool is_dir = vault_is_dir(entry);
@@ -28,8 +34,7 @@ void attr_of_entry(const struct vault_entry *entry, struct stat *ret)
 	ret->st_nlink = 1; /* of directories as well: their subdirectories are not counted */
 	ret->st_uid = entry->uid;
 	ret->st_gid = entry->gid;
-	ret->st_size = entry->size;
-	ret->st_blocks = (entry->size + 511) / 512;
+	set_size(ret, entry->size);
 	ret->st_blksize = BLOCK_SIZE;
 	ret->st_atim = ret->st_mtim = timespec_of(entry->mtime_ns);
 	ret->st_ctim = timespec_of(entry->ctime_ns);
@@ -40,8 +45,7 @@ void attr_of_key_name(const struct vault_entry *key, struct stat *ret)
 	attr_of_entry(key, ret);
 	ret->st_ino = node_id(SPACE_KEY_NAME, key->id);
 	ret->st_mode = S_IFREG | (key->mode & 0444);
-	ret->st_size = key->name_len;
-	ret->st_blocks = 1;
+	set_size(ret, key->name_len);
 }
 
 double attr_timeout_of(struct fs *fs, uint64_t ino)
@@ -72,19 +76,30 @@ int follow_to_open(struct fs *fs, struct vault_entry *entry)
 	return follow_move(fs, fs->reader, entry);
 }
 
-/* What is still open of a field or a directory that is gone: its attributes, and no name. */
-static int entry_of_gone(struct fs *fs, uint64_t ino, struct vault_entry *ret, size_t *ret_size)
+/* What is still open of something that has no row: a file that is written, or the value that a reader keeps.
+ */
+static int entry_of_open(struct fs *fs, uint64_t ino, struct vault_entry *ret, bool *ret_is_gone)
 {
-	int r = open_file_gone(&fs->open_files, ino, ret, ret_size);
+	struct handle_view view;
+	size_t size;
 
-	if (r == -ENOENT)
-		r = snapshot_any(&fs->snapshots, ino, ret, ret_size);
-	return r;
+	*ret_is_gone = true;
+	if (open_file_known_as(&fs->open_files, ino, &view) == 0) {
+		*ret = view.entry;
+		*ret_is_gone = view.state == OPEN_GONE;
+		ret->size = (uint32_t)view.size;
+		return 0;
+	}
+	if (snapshot_any(&fs->snapshots, ino, ret, &size) < 0)
+		/* Nobody's. ESTALE makes the kernel look the name up again, where ENOENT would end open(2).
+		 */
+		return -ESTALE;
+	ret->size = (uint32_t)size;
+	return 0;
 }
 
 static int find_entry(struct fs *fs, uint64_t ino, struct vault_entry *ret, bool *ret_is_gone)
 {
-	size_t size;
 	int r = vault_get(fs->reader, ino, ret);
 
 	*ret_is_gone = false;
@@ -92,16 +107,9 @@ static int find_entry(struct fs *fs, uint64_t ino, struct vault_entry *ret, bool
 		r = follow_move(fs, fs->reader, ret);
 	if (r != -ENOENT && r != -ESTALE && (r < 0 || ret->class != VAULT_TOMBSTONE))
 		return r;
-	/* Not in the store, or no more: it may be pending, or still be open. */
 	if (open_file_pending(&fs->open_files, ino, ret) == 0)
 		return 0;
-	*ret_is_gone = true;
-	if (entry_of_gone(fs, ino, ret, &size) < 0)
-		/* Nobody's. ESTALE makes the kernel look the name up again, where ENOENT would end open(2).
-		 */
-		return -ESTALE;
-	ret->size = (uint32_t)size;
-	return 0;
+	return entry_of_open(fs, ino, ret, ret_is_gone);
 }
 
 int attr_of_node(struct fs *fs, uint64_t ino, uint64_t fh, struct stat *ret, struct timespec *ret_btime)
@@ -125,7 +133,7 @@ int attr_of_node(struct fs *fs, uint64_t ino, uint64_t fh, struct stat *ret, str
 		ret->st_nlink = 0;
 	/* A writer sees the size of what it is writing; a predecessor's handle has nothing to show. */
 	if (handle_sort(fh) == HANDLE_WRITER && handle_view(&fs->open_files, fh, &view) == 0)
-		ret->st_size = (off_t)view.size;
+		set_size(ret, view.size);
 	if (ret_btime)
 		*ret_btime = timespec_of(entry.btime_ns);
 	return 0;
@@ -146,15 +154,18 @@ static bool is_for_users(int code)
 	return false;
 }
 
-void reply_error(fuse_req_t req, uint64_t ino, int code)
+int error_for_users(uint64_t ino, int code)
 {
-	if (code == 0) {
-		(void)fuse_reply_err(req, 0);
-		return;
-	}
+	if (code == 0)
+		return 0;
 	if (code == -EBADMSG)
 		log_node(LOG_LEVEL_ERROR, "a record is damaged or was moved", ino, code);
 	else if (code == -EIO || !is_for_users(-code))
 		log_node(LOG_LEVEL_ERROR, "a request failed", ino, code);
-	(void)fuse_reply_err(req, is_for_users(-code) ? -code : EIO);
+	return is_for_users(-code) ? -code : EIO;
+}
+
+void reply_error(fuse_req_t req, uint64_t ino, int code)
+{
+	(void)fuse_reply_err(req, error_for_users(ino, code));
 }

@@ -36,20 +36,33 @@ static int set_stored(struct fs *fs, struct vault *vault, struct job *job)
 	return r;
 }
 
+/* Of a field that is not stored, or that was removed while it is open. */
+static int set_in_memory(struct job *job, enum open_state state)
+{
+	job->state = state;
+	job->is_in_memory = true;
+	if (job->flags & FUSE_SET_ATTR_SIZE)
+		return -ENOENT; /* there is nothing yet that could be cut */
+	return job->attributes.what & VAULT_SET_MODE && job->attributes.mode & ~0777U ? -EPERM : 0;
+}
+
 static int run_setattr(struct fs *fs, struct vault *vault, struct job *job)
 {
-	struct vault_entry pending;
+	struct handle_view view;
 	int r = vault_get(vault, job->ino, &job->entry);
 
-	job->is_in_memory = (r == -ENOENT || (r == 0 && job->entry.class == VAULT_TOMBSTONE)) &&
-			    open_file_pending(&fs->open_files, job->ino, &pending) == 0;
-	if (job->is_in_memory && job->flags & FUSE_SET_ATTR_SIZE)
-		return -ENOENT; /* there is nothing yet that could be cut */
-	if (job->is_in_memory)
-		return job->attributes.what & VAULT_SET_MODE && job->attributes.mode & ~0777U ? -EPERM : 0;
+	job->is_in_memory = false;
+	if (r == -ENOENT || (r == 0 && job->entry.class == VAULT_TOMBSTONE)) {
+		r = open_file_known_as(&fs->open_files, job->ino, &view);
+		if (r < 0)
+			return -ESTALE; /* nobody's: the kernel looks the name up again */
+		job->entry = view.entry;
+		if (view.state != OPEN_LIVE)
+			return set_in_memory(job, view.state);
+		r = vault_get(vault, view.entry.id, &job->entry); /* it replaced a stored one */
+	}
 	if (r == 0)
 		r = set_stored(fs, vault, job);
-	/* A node that is gone: the kernel looks the name up again. */
 	return r == -ENOENT ? -ESTALE : r;
 }
 
@@ -57,8 +70,9 @@ static void settle_setattr(struct fs *fs, struct job *job)
 {
 	struct stat attr;
 
-	if (job->result == 0 && job->is_in_memory)
-		job->result = open_file_set_pending(&fs->open_files, job->ino, &job->attributes, &job->entry);
+	if (job->result == 0 && job->is_in_memory && job->state == OPEN_PENDING)
+		job->result =
+			open_file_set_pending(&fs->open_files, job->entry.id, &job->attributes, &job->entry);
 	if (job->result < 0) {
 		reply_error(job->req, job->ino, job->result);
 		return;
@@ -66,6 +80,8 @@ static void settle_setattr(struct fs *fs, struct job *job)
 	if (!job->is_in_memory && job->attributes.what & VAULT_SET_MTIME)
 		open_file_set_mtime(&fs->open_files, job->entry.id, job->attributes.mtime_ns);
 	attr_of_entry(&job->entry, &attr);
+	if (job->is_in_memory && job->state == OPEN_GONE)
+		attr.st_nlink = 0;
 	(void)fuse_reply_attr(job->req, &attr, attr_timeout_of(fs, job->ino));
 }
 

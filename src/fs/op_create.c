@@ -28,6 +28,16 @@ static int open_pending(struct fs *fs, struct job *job)
 	return r == 0 && job->fi.flags & O_EXCL ? -EEXIST : r;
 }
 
+/* The kernel knows another file by it: one of that name that was renamed before it was stored, and is open
+ * still. */
+static bool is_in_use(struct fs *fs, uint64_t ino)
+{
+	struct handle_view view;
+
+	return open_file_known_as(&fs->open_files, ino, &view) == 0 && view.state != OPEN_GONE &&
+	       view.entry.id != ino;
+}
+
 /* Uses dir, name, caller, fi; flags becomes one of these. */
 enum { CREATE_NEW, CREATE_STORED, CREATE_PENDING };
 
@@ -41,6 +51,8 @@ static int run_create(struct fs *fs, struct vault *vault, struct job *job)
 		return r;
 	job->flags = CREATE_NEW;
 	r = vault_field_prepare(vault, job->dir, name_bytes(job->name), &job->caller, &job->entry);
+	if (r == 0 && is_in_use(fs, job->entry.id))
+		job->entry.id = vault_new_id(vault);
 	if (r != -EEXIST)
 		return r;
 	job->flags = CREATE_STORED;

@@ -183,6 +183,15 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 /* Uses dir, name, new_dir, new_name, flags. is_in_memory: a field that is not stored yet; entry and state are
  * its new ones. */
 
+/* 1 when the store has something of that id, also of a removed field. */
+static int has_row(struct vault *vault, uint64_t id)
+{
+	struct vault_entry entry;
+	int r = vault_get(vault, id, &entry);
+
+	return r == -ENOENT ? 0 : (r < 0 ? r : 1);
+}
+
 /*
  * A field that was created and is still open: only what its handles will store changes.  A field that has the
  * new name stays as it is until one of them is closed, so half a value never replaces a good one.
@@ -211,12 +220,13 @@ static int rename_pending(struct fs *fs, struct vault *vault, struct job *job)
 	job->entry.class = place.class; /* a draft may become a field, and the reverse */
 	job->entry.name_len = place.name_len;
 	memcpy(job->entry.name, place.name, sizeof(place.name));
-	/* A name that was there before has an id of its own; a new one can keep the id that the kernel knows.
-	 */
-	r = vault_get(vault, place.id, &(struct vault_entry){.id = 0});
+	r = has_row(vault, place.id);
 	if (r == 0)
+		r = has_row(vault, pending.id);
+	/* A name that was there before has an id of its own, and the old name keeps what it had. */
+	if (r > 0)
 		job->entry.id = place.id;
-	return r == -ENOENT ? 0 : r;
+	return r < 0 ? r : 0;
 }
 
 static int run_rename(struct fs *fs, struct vault *vault, struct job *job)

@@ -75,13 +75,18 @@ static int run_commit(struct fs *fs, struct vault *vault, struct job *job)
 	struct handle_view view;
 	int r = handle_view(&fs->open_files, job->commit.fh, &view);
 
-	if (r == 0 && view.state != OPEN_GONE)
-		r = store(vault, job, &view);
-	else if (r == 0)
-		r = -ESTALE;
-	/* A field that was removed takes what is written to it along: no error, as with any file. */
-	job->is_in_memory = r == -ESTALE;
-	return r == -ESTALE ? 0 : r;
+	job->is_in_memory = r == 0 && view.state == OPEN_GONE;
+	if (r < 0 || job->is_in_memory)
+		return r;
+	r = store(vault, job, &view);
+	if (r != -ESTALE)
+		return r;
+	/*
+	 * A field that was removed takes what is written to it along: no error, as with any file (this one
+	 * was opened just before it was removed).  What was never stored can't have been removed like that.
+	 */
+	job->is_in_memory = view.state == OPEN_LIVE;
+	return job->is_in_memory ? 0 : -EIO;
 }
 
 static void settle_commit(struct fs *fs, struct job *job)
@@ -115,7 +120,6 @@ static int run_nothing(struct fs *fs, struct vault *vault, struct job *job)
 	return 0;
 }
 
-/* Queued behind the commit that it waits for. */
 static void settle_wait(struct fs *fs, struct job *job)
 {
 	reply_error(job->req, job->commit.ino, handle_error(&fs->open_files, job->commit.fh));
@@ -123,9 +127,10 @@ static void settle_wait(struct fs *fs, struct job *job)
 
 static const struct job_sort wait_job = {.run = run_nothing, .settle = settle_wait};
 
-static void submit_wait(fuse_req_t req, uint64_t ino, uint64_t fh)
+/* A job that does nothing, queued behind the commit that is under way. */
+static void submit_after(fuse_req_t req, const struct job_sort *sort, uint64_t ino, uint64_t fh)
 {
-	struct job *job = job_new(req, &wait_job);
+	struct job *job = job_new(req, sort);
 
 	if (!job)
 		return;
@@ -155,7 +160,7 @@ static void flush(fuse_req_t req, uint64_t ino, uint64_t fh, const struct flushe
 	if (r == FLUSH_COMMIT)
 		submit_commit(req, &commit);
 	else if (r == FLUSH_WAIT)
-		submit_wait(req, ino, fh);
+		submit_after(req, &wait_job, ino, fh);
 	else
 		reply_error(req, ino, r);
 }
@@ -182,26 +187,47 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 		(void)fuse_reply_err(req, 0);
 }
 
+/* Its commit is still under way: the handle goes when that is settled. */
+static void settle_last(struct fs *fs, struct job *job)
+{
+	handle_close(&fs->open_files, job->commit.fh);
+	(void)fuse_reply_err(job->req, 0);
+}
+
+static const struct job_sort last_job = {.run = run_nothing, .settle = settle_last};
+
+static void submit_release(fuse_req_t req, struct commit *commit)
+{
+	struct fs *fs = fs_of(req);
+	struct job *job = job_new(req, &release_job);
+
+	if (!job) {
+		uint64_t fh = commit->fh;
+
+		handle_committed(&fs->open_files, commit, -ENOMEM, NULL);
+		handle_close(&fs->open_files, fh);
+		return;
+	}
+	job->commit = *commit;
+	job->release = (struct pending_release){.ino = commit->ino, .parent = commit->key};
+	barrier_raise(&fs->barrier, &job->release);
+	writer_submit(fs->writer, job);
+}
+
 void release_writer(fuse_req_t req, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct commit commit;
-	struct job *job;
+	int r = handle_flush(&fs->open_files, fi->fh, &(struct flusher){.sort = FLUSH_BY_RELEASE}, &commit);
 
-	if (handle_flush(&fs->open_files, fi->fh, &(struct flusher){.sort = FLUSH_BY_RELEASE}, &commit) <=
-	    0) {
-		handle_close(&fs->open_files, fi->fh);
-		(void)fuse_reply_err(req, 0);
+	if (r == FLUSH_COMMIT) {
+		submit_release(req, &commit);
 		return;
 	}
-	job = job_new(req, &release_job);
-	if (!job) {
-		handle_committed(&fs->open_files, &commit, -ENOMEM, NULL);
-		handle_close(&fs->open_files, fi->fh);
+	if (r == FLUSH_WAIT) {
+		submit_after(req, &last_job, 0, fi->fh);
 		return;
 	}
-	job->commit = commit;
-	job->release = (struct pending_release){.ino = commit.ino, .parent = commit.key};
-	barrier_raise(&fs->barrier, &job->release);
-	writer_submit(fs->writer, job);
+	handle_close(&fs->open_files, fi->fh);
+	(void)fuse_reply_err(req, 0);
 }

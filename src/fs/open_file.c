@@ -94,6 +94,7 @@ static void drop_file(struct open_files *files, struct open_file *file)
 		return;
 	set_state(files, file, OPEN_GONE);
 	unlink_file(files, file);
+	explicit_bzero(file, sizeof(*file)); /* a name is not for others */
 	free(file);
 }
 
@@ -173,6 +174,7 @@ static int new_handle(struct open_files *files, struct open_file *file, uid_t ui
 		return -ENOMEM;
 	handle->fh = handle_writer(files->worker, files->next_number++);
 	handle->file = file;
+	handle->ino = file->entry.id;
 	handle->uid = uid;
 	handle->copy = copy;
 	handle->is_changed = is_changed;
@@ -275,21 +277,25 @@ bool open_file_has_pending_in(struct open_files *files, uint64_t key)
 	return at != NULL;
 }
 
-static const struct secret *content_of(const struct write_handle *handle)
+struct handle_view open_files_view(const struct write_handle *handle)
 {
-	return handle->copy ? handle->copy : handle->stored;
+	return (struct handle_view){
+		.entry = handle->file->entry,
+		.state = handle->file->state,
+		.mtime_ns = handle->file->mtime_ns,
+		.size = (handle->copy ? handle->copy : handle->stored)->len,
+	};
 }
 
-int open_file_gone(struct open_files *files, uint64_t ino, struct vault_entry *ret, size_t *ret_size)
+int open_file_known_as(struct open_files *files, uint64_t ino, struct handle_view *ret)
 {
 	LOCKED(files);
 
 	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++) {
 		for (const struct write_handle *at = files->handles[i]; at; at = at->next) {
-			if (at->file->state != OPEN_GONE || at->file->entry.id != ino)
+			if (at->ino != ino)
 				continue;
-			*ret = at->file->entry;
-			*ret_size = content_of(at)->len;
+			*ret = open_files_view(at);
 			return 0;
 		}
 	}

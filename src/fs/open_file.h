@@ -45,6 +45,7 @@ struct write_handle {
 	struct write_handle *next;
 	uint64_t fh;
 	struct open_file *file;
+	uint64_t ino;	       /* by which it was opened, and which the kernel goes on using */
 	uid_t uid;	       /* who opened it */
 	struct secret *copy;   /* NULL while what is being stored is still all of it */
 	struct secret *stored; /* being stored: the writer thread reads it; nobody changes it */
@@ -96,8 +97,12 @@ int open_file_pending(struct open_files *files, uint64_t ino, struct vault_entry
 int open_file_pending_by_name(struct open_files *files, uint64_t key, struct bytes name,
 			      struct vault_entry *ret);
 bool open_file_has_pending_in(struct open_files *files, uint64_t key);
-/* A field that was removed while handles on it are open. -ENOENT */
-int open_file_gone(struct open_files *files, uint64_t ino, struct vault_entry *ret, size_t *ret_size);
+/*
+ * What a node that the store no longer has is to somebody who has it open for writing: it was removed, or
+ * renamed before it was stored. -ENOENT
+ */
+struct handle_view;
+int open_file_known_as(struct open_files *files, uint64_t ino, struct handle_view *ret);
 unsigned open_file_count(struct open_files *files);
 
 /* --- through a handle; -EIO: it is not one of ours (a predecessor's, whose private copy died with it) --- */

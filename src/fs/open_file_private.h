@@ -23,6 +23,9 @@ static inline void open_files_unlock(struct open_files **files)
 struct write_handle *open_files_find_handle(struct open_files *files, uint64_t fh);
 void open_files_drop_handle(struct open_files *files, struct write_handle *handle);
 
+/* What a handle shows. */
+struct handle_view open_files_view(const struct write_handle *handle);
+
 /* The file was stored as entry. */
 void open_file_stored(struct open_files *files, struct open_file *file, const struct vault_entry *entry);
 

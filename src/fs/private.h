@@ -52,7 +52,9 @@ static inline struct vault_caller caller_of(fuse_req_t req)
 	return (struct vault_caller){ctx->uid, ctx->gid};
 }
 
-/* Answers with 0 or an error of ours: what is not for users to see becomes EIO, and is logged. */
+/* A positive errno for 0 or an error of ours: what is not for users to see becomes EIO; faults are logged. */
+int error_for_users(uint64_t ino, int code);
+/* Answers with that. */
 void reply_error(fuse_req_t req, uint64_t ino, int code);
 
 /* --- attr.c --- */

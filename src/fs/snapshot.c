@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 void snapshots_init(struct snapshots *snapshots, size_t budget)
 {
@@ -81,6 +82,7 @@ static void destroy(struct snapshots *snapshots, struct snapshot *snapshot)
 {
 	drop_plaintext(snapshots, snapshot);
 	vault_snapshot_free(snapshot->sealed);
+	explicit_bzero(snapshot, sizeof(*snapshot)); /* a name is not for others */
 	free(snapshot);
 }
 

@@ -102,7 +102,7 @@ void statx_answer(struct fs *fs, const struct fuse_in_header *in, size_t len)
 	struct statx_out out;
 	int r = answer(fs, in, len, &out);
 	struct fuse_out_header header = {.len = (uint32_t)(sizeof(header) + (r == 0 ? sizeof(out) : 0)),
-					 .error = r,
+					 .error = -error_for_users(in->nodeid, r),
 					 .unique = in->unique};
 	struct iovec parts[] = {{&header, sizeof(header)}, {&out, sizeof(out)}};
 

@@ -17,12 +17,7 @@ int handle_view(struct open_files *files, uint64_t fh, struct handle_view *ret)
 
 	if (!handle)
 		return -EIO;
-	*ret = (struct handle_view){
-		.entry = handle->file->entry,
-		.state = handle->file->state,
-		.mtime_ns = handle->file->mtime_ns,
-		.size = content_of(handle)->len,
-	};
+	*ret = open_files_view(handle);
 	return 0;
 }
 
@@ -215,11 +210,19 @@ static bool must_store(struct write_handle *handle, const struct flusher *flushe
 /* The copy itself is lent to the commit; only a second commit beside a first gets one of its own. */
 static int lend_copy(struct open_files *files, struct write_handle *handle, struct commit *ret)
 {
+	int r;
+
 	ret->is_owned = handle->stored != NULL;
-	if (ret->is_owned)
-		return secret_copy(files->arena, secret_bytes(handle->copy), &ret->value);
-	ret->value = handle->stored = TAKE(handle->copy);
-	return 0;
+	if (!ret->is_owned) {
+		ret->value = handle->stored = TAKE(handle->copy);
+		return 0;
+	}
+	r = open_files_may_take(files, handle->uid, handle->copy->len);
+	if (r == 0)
+		r = secret_copy(files->arena, secret_bytes(handle->copy), &ret->value);
+	if (r == 0)
+		files->bytes += ret->value->cap;
+	return r;
 }
 
 int handle_flush(struct open_files *files, uint64_t fh, const struct flusher *flusher, struct commit *ret)
@@ -270,8 +273,10 @@ void handle_committed(struct open_files *files, struct commit *commit, int resul
 	LOCKED(files);
 	struct write_handle *handle = open_files_find_handle(files, commit->fh);
 
-	if (commit->is_owned)
+	if (commit->is_owned) {
+		files->bytes -= commit->value->cap;
 		secret_free(TAKE(commit->value));
+	}
 	if (!handle)
 		return;
 	handle->n_commits--;

@@ -101,7 +101,6 @@ struct session {
 	enum transaction_state transaction;
 	int gone;    /* why it is TRANSACTION_GONE */
 	bool marked; /* between mark and keep or undo */
-	int index;   /* the log's index, while the connection has it; -1 */
 	int reserve; /* space held back; -1: none */
 	int dir;     /* the directory of the store, open for as long as the session */
 	char *path;  /* what SQLite has open: absolute, without symbolic links up to its last component */
@@ -119,6 +118,7 @@ static inline struct session *session_of(struct store *store)
 
 int sqlite_session_create(const char *where, struct store **ret, struct failure *reterr);
 int sqlite_session_publish(struct store *store, struct failure *reterr);
+int sqlite_session_prepare(const char *where, struct failure *reterr);
 int sqlite_session_open(const char *where, enum store_mode mode, struct store **ret, struct failure *reterr);
 void sqlite_session_close(struct store *store);
 
@@ -272,17 +272,17 @@ int sqlite_care_usage(struct store *store, struct store_usage *ret);
 
 /* Gives the file what this transaction will make it grow by, before it is committed. -ENOSPC. */
 int sqlite_reserve_file(struct session *session);
-/* Before connecting: whether there is room for the files beside the store. -ENOSPC. */
-int sqlite_reserve_check(struct session *session);
-/* After connecting: all of the log's index is on the disk. -ENOSPC, -ENOMEM. */
+/* After connecting: all of the log's index is on the disk, or a page of it that is not could end the process.
+ * -ENOSPC. */
 int sqlite_reserve_index(struct session *session);
+/*
+ * While nobody has the store open: on a full disk, cuts off the room at the end of its file.  What lies
+ * beyond the pages that the file's head counts is unused, or still in the log as well (a checkpoint that was
+ * not finished).  -ENOSPC: that was not enough. -EIO.
+ */
+int sqlite_reserve_prepare(struct session *session);
 /* Keeps room at the end of the file that nothing uses, when there is some to have. */
 void sqlite_reserve_slack(struct session *session);
-/*
- * Cuts that room off; no connection is open.  What lies beyond the pages that the file's head counts is
- * unused, or still in the log as well (a checkpoint that was not finished).  -ENOSPC: there is none. -EIO.
- */
-int sqlite_reserve_give_slack(struct session *session);
 /* The file grows in steps: so many of its bytes are asked for at once. Once, when a writer connects. */
 int sqlite_reserve_steps(struct session *session);
 

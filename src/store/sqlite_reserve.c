@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define FILE_STEP   (64 * 1024)
@@ -68,16 +69,26 @@ static bool has_room(const struct session *session, uint64_t bytes)
 	return fstatvfs(session->dir, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize >= bytes;
 }
 
+static int64_t file_size(const struct session *session)
+{
+	struct stat file;
+
+	return fstatat(session->dir, sqlite_file_name(session->path), &file, AT_SYMLINK_NOFOLLOW) == 0
+		       ? file.st_size
+		       : 0;
+}
+
 int sqlite_reserve_file(struct session *session)
 {
 	sqlite3_int64 used = 0;
 	int r = used_bytes(session, &used);
 
+	if (r < 0)
+		return r;
 	/* A file system may give a part of what there is not enough for, and keep it. */
-	if (r == 0)
-		r = grow_file(session,
-			      has_room(session, (uint64_t)4 * FILE_SLACK) ? used + FILE_SLACK : used);
-	return r;
+	if (has_room(session, (uint64_t)4 * FILE_SLACK))
+		return grow_file(session, used + FILE_SLACK);
+	return used > file_size(session) ? grow_file(session, used) : 0;
 }
 
 void sqlite_reserve_slack(struct session *session)
@@ -88,43 +99,65 @@ void sqlite_reserve_slack(struct session *session)
 		(void)grow_file(session, used + FILE_SLACK);
 }
 
-int sqlite_reserve_check(struct session *session)
+/* Where the log's index is on the disk as far as it is used; -1: there is none. */
+static int64_t index_size(const struct session *session, const char *name)
 {
-	return has_room(session, OPEN_ROOM) ? 0 : -ENOSPC;
+	struct stat index;
+
+	return fstatat(session->dir, name, &index, AT_SYMLINK_NOFOLLOW) == 0 ? (int64_t)index.st_blocks * 512
+									     : -1;
 }
 
 /*
- * SQLite maps it and makes sure of one byte a page; where a block is smaller than a page, using the others
- * could end the process.  The descriptor stays open: closing it would drop the locks that SQLite has on the
- * file.
+ * In a process of its own: closing a descriptor of the file drops all locks that a process has on it, and
+ * SQLite has some. (Between fork and _exit nothing but system calls.)
  */
+static int fill_index(const struct session *session, const char *name)
+{
+	int status;
+	pid_t child = fork();
+
+	if (child < 0)
+		return -errno;
+	if (child == 0) {
+		int fd = openat(session->dir, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+
+		_exit(fd >= 0 && fallocate(fd, 0, 0, INDEX_SIZE) < 0 && errno == ENOSPC);
+	}
+	if (waitpid(child, &status, 0) < 0)
+		return -errno;
+	return status == 0 ? 0 : -ENOSPC;
+}
+
 int sqlite_reserve_index(struct session *session)
 {
 	CLEANUP(cleanup_free) char *name = NULL;
+	int64_t size;
 
 	if (asprintf(&name, "%s-shm", sqlite_file_name(session->path)) < 0)
 		return -ENOMEM;
-	session->index = openat(session->dir, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-	if (session->index < 0)
-		return 0; /* nothing was read yet, or it is only read: nothing will be written to it */
-	return posix_fallocate(session->index, 0, INDEX_SIZE) != ENOSPC ? 0 : -ENOSPC;
+	size = index_size(session, name);
+	return size < 0 || size >= INDEX_SIZE ? 0 : fill_index(session, name);
 }
 
-int sqlite_reserve_give_slack(struct session *session)
+int sqlite_reserve_prepare(struct session *session)
 {
-	CLEANUP(cleanup_close)
-	int fd = openat(session->dir, sqlite_file_name(session->path), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	CLEANUP(cleanup_close) int fd = -1;
 	unsigned char n_pages[4];
 	struct stat file;
 	off_t size;
 
+	if (has_room(session, OPEN_ROOM))
+		return 0;
+	fd = openat(session->dir, sqlite_file_name(session->path), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &file) < 0 || pread(fd, n_pages, sizeof(n_pages), 28) != sizeof(n_pages))
 		return -EIO;
-	size = (off_t)((uint32_t)n_pages[0] << 24 | n_pages[1] << 16 | n_pages[2] << 8 | n_pages[3]) *
+	size = (off_t)((uint32_t)n_pages[0] << 24 | (uint32_t)n_pages[1] << 16 | (uint32_t)n_pages[2] << 8 |
+		       n_pages[3]) *
 	       SQLITE_STORE_PAGE_SIZE;
-	if (size < SQLITE_STORE_PAGE_SIZE || size >= file.st_size)
-		return -ENOSPC; /* there is none */
-	return ftruncate(fd, size) < 0 ? -EIO : 0;
+	if (size >= SQLITE_STORE_PAGE_SIZE && size < file.st_size && ftruncate(fd, size) < 0)
+		return -EIO;
+	return has_room(session, OPEN_ROOM) ? 0 : -ENOSPC;
 }
 
 static uint64_t size_to_hold(int dir)
@@ -153,7 +186,7 @@ int sqlite_reserve_hold(struct store *store)
 	if (session->reserve < 0)
 		return -errno;
 	if (fallocate(session->reserve, 0, 0, (off_t)size_to_hold(session->dir)) == 0)
-		return 0;
+		return sqlite_errno(sqlite3_exec(session->db, "PRAGMA secure_delete = ON", NULL, NULL, NULL));
 	r = -errno;
 	sqlite_reserve_spend(store);
 	return r;
@@ -165,4 +198,7 @@ void sqlite_reserve_spend(struct store *store)
 
 	if (session->reserve >= 0)
 		(void)close(take_fd(&session->reserve));
+	/* Overwriting what a large value leaves takes as much of the log as the value. It is sealed in any
+	 * case. */
+	(void)sqlite3_exec(session->db, "PRAGMA secure_delete = FAST", NULL, NULL, NULL);
 }

@@ -18,7 +18,6 @@ static void session_free(struct session *session)
 	sqlite_session_disconnect(session);
 	if (session->unpublished && session->path)
 		sqlite_file_remove(session->dir, sqlite_file_name(session->path));
-	cleanup_close(&session->index); /* after its connection */
 	cleanup_close(&session->reserve);
 	cleanup_close(&session->dir);
 	free(session->path);
@@ -39,7 +38,7 @@ static int session_new(const char *where, enum store_mode mode, struct session *
 		return fail(reterr, -ENOMEM, "out of memory", NULL);
 	session->store.backend = &store_sqlite;
 	session->mode = mode;
-	session->dir = session->reserve = session->index = -1;
+	session->dir = session->reserve = -1;
 	r = sqlite_session_reserve(session, BUFFER_FIRST);
 	if (r == 0)
 		r = sqlite_file_locate(where, &session->dir, &session->path, reterr);
@@ -65,16 +64,16 @@ int sqlite_session_reserve(struct session *session, size_t cap)
 	return 0;
 }
 
-static int connect_with_room(struct session *session, struct failure *reterr)
+int sqlite_session_prepare(const char *where, struct failure *reterr)
 {
-	int r = sqlite_reserve_check(session);
+	CLEANUP(cleanup_session_free) struct session *session = NULL;
+	int r = session_new(where, STORE_READ, &session, reterr);
 
-	if (r < 0)
-		return sqlite_connect_failed(reterr, r);
-	r = sqlite_session_connect(session, false, reterr);
+	if (r == 0)
+		r = sqlite_file_inspect(session->dir, sqlite_file_name(session->path), reterr);
 	if (r < 0)
 		return r;
-	r = sqlite_reserve_index(session);
+	r = sqlite_reserve_prepare(session);
 	return r < 0 ? sqlite_connect_failed(reterr, r) : 0;
 }
 
@@ -85,13 +84,13 @@ int sqlite_session_open(const char *where, enum store_mode mode, struct store **
 
 	if (r == 0)
 		r = sqlite_file_inspect(session->dir, sqlite_file_name(session->path), reterr);
-	/* On a full disk the file's own slack is room enough. */
-	if (r == 0 && sqlite_reserve_check(session) < 0)
-		(void)sqlite_reserve_give_slack(session);
 	if (r == 0)
-		r = connect_with_room(session, reterr);
+		r = sqlite_session_connect(session, false, reterr);
 	if (r < 0)
 		return r;
+	r = sqlite_reserve_index(session);
+	if (r < 0)
+		return sqlite_connect_failed(reterr, r);
 	*ret = &TAKE(session)->store;
 	return 0;
 }
@@ -159,6 +158,7 @@ const struct store_backend store_sqlite = {
 	.name = "sqlite",
 	.create = sqlite_session_create,
 	.publish = sqlite_session_publish,
+	.prepare = sqlite_session_prepare,
 	.open = sqlite_session_open,
 	.close = sqlite_session_close,
 	.begin = sqlite_transaction_begin,

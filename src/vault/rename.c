@@ -254,7 +254,6 @@ static int rename_file(struct vault *vault, const struct ends *ends, bool norepl
 	if (r != 0)
 		return r;
 	renamed->to = to.id;
-	renamed->birth = to.birth;
 	renamed->replaced = replaces_file(ends) ? ends->target.id : 0;
 	return 0;
 }
@@ -274,7 +273,6 @@ int vault_rename(struct vault *vault, uint64_t dir, struct bytes name, uint64_t 
 	/* Onto itself: nothing to do. The kernel asks that only when it takes the two for different nodes. */
 	if (ends.has_target && ends.target.id == ends.from.id) {
 		renamed.to = ends.from.id;
-		renamed.birth = ends.from.birth;
 		*ret = renamed;
 		return 0;
 	}

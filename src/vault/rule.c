@@ -224,12 +224,16 @@ static bool is_address(int family, struct bytes host)
 {
 	char text[INET6_ADDRSTRLEN];
 	struct in6_addr address;
+	bool is_one;
 
 	if (host.len == 0 || host.len >= sizeof(text))
 		return false;
 	memcpy(text, host.data, host.len);
 	text[host.len] = '\0';
-	return inet_pton(family, text, &address) == 1;
+	is_one = inet_pton(family, text, &address) == 1;
+	explicit_bzero(text, sizeof(text));
+	explicit_bzero(&address, sizeof(address));
+	return is_one;
 }
 
 static bool are_labels(struct bytes host)

@@ -54,6 +54,11 @@ uint64_t id_new(struct vault *vault)
 	return vault->next_id++;
 }
 
+uint64_t vault_new_id(struct vault *vault)
+{
+	return id_new(vault);
+}
+
 static int read_header(struct vault *vault, struct seal_header *ret)
 {
 	struct bytes sealed;
@@ -97,7 +102,7 @@ int vault_commit(struct vault *vault)
 	int r;
 
 	if (!vault->now.is_dirty) {
-		vault_rollback(vault);
+		backend_of(vault)->rollback(vault->store); /* no key was made: those that are known stay */
 		return 0;
 	}
 	vault->tried = vault->now.header.generation = next_generation(vault);

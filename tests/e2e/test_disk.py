@@ -555,6 +555,30 @@ def test_a_store_on_a_full_disk_can_be_mounted_read_and_cleared(small):
     small.ok("check", small.store, "--key-file", small.key)
 
 
+def locks_of(kf):
+    """The POSIX locks that the worker has on the store, its log and the log's index."""
+    inodes = {str(path.stat().st_ino) for path in kf.place.glob("store*")}
+    return sorted(
+        line.split()[3:]
+        for line in Path("/proc/locks").read_text().splitlines()
+        if line.split()[1] == "POSIX" and line.split()[4] == str(kf.worker()) and line.split()[5].split(":")[2] in inodes
+    )
+
+
+def test_a_check_of_a_mount_leaves_the_workers_locks_alone(prod):
+    """Closing any descriptor of a file drops a process's locks on it: others would take the store for unused."""
+    write(prod / "prod/custom/mysql/V", b"v")
+    before = locks_of(prod)
+    assert len(before) >= 2
+    prod.ok("check", prod.mnt)
+    assert locks_of(prod) == before
+    with contextlib.closing(sqlite3.connect(f"file:{prod.store}?mode=ro", uri=True)) as other:
+        assert other.execute("SELECT count(*) FROM node").fetchone()[0] > 3
+    write(prod / "prod/custom/mysql/V", b"w")
+    prod.remount()
+    assert (prod / "prod/custom/mysql/V").read_bytes() == b"w"
+
+
 def test_writes_work_again_once_there_is_room(small):
     """Somebody else had filled the disk."""
     os.makedirs(small / "prod/custom/a")

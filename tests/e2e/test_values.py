@@ -270,6 +270,53 @@ def test_renaming_a_new_file_that_is_being_written(value):
     assert tree(value.parent) == {"VALUE": b"old", "OTHER": b"new"}
 
 
+def test_renaming_a_file_made_again_that_is_being_written(prod, value):
+    """The name had an id from its earlier life: the file that leaves it takes another."""
+    os.unlink(value)
+    fd = os.open(value, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    os.write(fd, b"moved")
+    os.rename(value, value.with_name("OTHER"))
+    again = os.open(value, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    os.write(again, b"made again")
+    os.fchmod(fd, 0o640)
+    assert os.fstat(fd).st_ino != os.fstat(again).st_ino
+    os.fsync(fd)
+    os.close(fd)
+    os.close(again)
+    wanted = {"VALUE": b"made again", "OTHER": b"moved"}
+    assert tree(value.parent) == wanted
+    assert (os.stat(value).st_mode & 0o777, os.stat(value.with_name("OTHER")).st_mode & 0o777) == (0o600, 0o640)
+    prod.remount()
+    assert tree(value.parent) == wanted
+    prod.ok("check", prod.mnt)
+
+
+def test_calls_on_a_descriptor_of_a_file_renamed_over_another(value):
+    fd = os.open(value.with_name("NEW"), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    os.write(fd, b"new")
+    os.rename(value.with_name("NEW"), value)
+    os.fchmod(fd, 0o640)
+    assert (os.lseek(fd, 0, os.SEEK_END), os.pread(fd, 9, 0)) == (3, b"new")
+    os.ftruncate(fd, 2)
+    os.utime(fd, (1_500_000_000, 1_500_000_000))
+    os.fstat(fd)
+    os.close(fd)
+    assert value.read_bytes() == b"ne"
+    assert (os.stat(value).st_mode & 0o777, int(os.stat(value).st_mtime)) == (0o640, 1_500_000_000)
+
+
+def test_calls_on_a_descriptor_without_a_name(value):
+    fd = os.open(value.with_name("TMP"), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    os.unlink(value.with_name("TMP"))
+    os.write(fd, b"scratch")
+    os.fchmod(fd, 0o640)
+    assert (os.fstat(fd).st_nlink, os.pread(fd, 99, 0)) == (0, b"scratch")
+    os.ftruncate(fd, 3)
+    os.fsync(fd)
+    os.close(fd)
+    assert os.listdir(value.parent) == ["VALUE"]
+
+
 def test_a_killed_writer_of_a_renamed_file_changes_nothing(value):
     killed_writer(
         value.with_name("NEW"), f"os.write(fd, b'half'); os.rename(sys.argv[1], {str(value)!r})"
