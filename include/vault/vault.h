@@ -81,6 +81,7 @@ struct store_backend;
 #define VAULT_FIRST_ID 256 /* ids below it are the system's */
 #define DRAFTS_MAX     64  /* in one key; -EDQUOT beyond */
 
+/* 9 extended attribute, 10 past version and 11 requests already done are reserved. */
 enum vault_class {
 	VAULT_DIR_ROOT = 1,
 	VAULT_SERVICE = 2,
@@ -90,7 +91,6 @@ enum vault_class {
 	VAULT_TOMBSTONE = 6, /* a removed field: keeps its id for when the name comes back */
 	VAULT_MOVED = 7,     /* the id that a renamed field had: answers as the field it became */
 	VAULT_DRAFT = 8,     /* a file that an editor made beside a field; gone at the next mount */
-			     /* 9 extended attribute, 10 past version, 11 requests already done: reserved */
 };
 
 struct vault_entry {
