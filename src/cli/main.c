@@ -1,3 +1,4 @@
+/* clang-format off */
 /*
  * keyfs: an encrypted key store, served as files. This is its map.
  *
@@ -12,8 +13,16 @@
  *                    status, umount, check on a mount      clients.c, control.c (to the byte: control.h)
  *                    mount(2), fusermount3, dead mounts    mount.c, fusermount.c, mount_point.c
  *                    one mount per store                   claim.c
- *   src/fs         FUSE requests answered from a vault; commit on close, group commit (fs.h)
+ *   src/fs         FUSE requests answered from a vault (fs.h)
+ *                    the table of operations               ops.c; one file a group: op_*.c, statx.c
+ *                    the receive loop, the writer thread   loop.c, writer.c (group commit)
+ *                    commit on close                       open_file.c, write_handle.c, flusher.c, barrier.c
+ *                    a reader's value as of its open       snapshot.c
+ *                    node ids, handles, offsets            node_id.h; old ids after a rename: moves.c
  *   src/vault      services, key types, keys, fields; every rule and transaction (vault.h)
+ *                    make, remove, rename; values          change.c, rename.c; field.c, read.c
+ *                    rows sealed and opened, the set hash  entry.c, meta.c; transactions: session.c
+ *                    unlocking, a new store, check         unlock.c, create.c, check.c
  *                    what names and values may be          rule.c
  *                    the key types and their fields        key_type.c
  *   src/store      sealed records and transactions (store.h); SQLite is one backend
@@ -26,6 +35,7 @@
  * A mount is two processes: cmd_mount.c asks for the secret and becomes the supervisor, which starts the
  * worker, passes it the secret and, once it has unlocked the store, the mounted device.
  */
+/* clang-format on */
 #include "cli.h"
 
 #include <argp.h>

@@ -88,3 +88,17 @@ def test_a_wrong_line_would_be_seen(place):
     assert all(re.fullmatch(pattern(expected), text) for (_, expected), text in zip(session, printed))
     assert not re.fullmatch(pattern("1\n...\n8\n"), printed[2])
     assert not re.fullmatch(pattern("a 2\n"), printed[1])
+
+
+def test_every_promise_names_a_test_that_is_there():
+    tests = set()
+    for path in [*(ROOT / "tests/e2e").glob("*.py"), *(ROOT / "tests/unit").glob("*.c")]:
+        tests.update(re.findall(r"(?:def|static void) (\w+)\(", path.read_text()))
+        tests.add(path.name)
+    promises = re.search(r"^## Promises\n(.*?)^### ", (ROOT / "README.md").read_text(), re.M | re.S)[1]
+    rows = [line.split("|")[1:3] for line in promises.splitlines() if line.startswith("| ") and "shown by" not in line]
+    assert len(rows) > 10
+    for promise, shown in rows:
+        names = re.findall(r"`([\w.]+)`", shown)
+        assert names, f"nothing shows: {promise}"
+        assert set(names) <= tests, f"{promise}: {sorted(set(names) - tests)}"
