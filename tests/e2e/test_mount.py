@@ -15,7 +15,7 @@ import threading
 
 import pytest
 from conftest import DEADLINE, KEYFS, Keyfs, as_user, is_gone, is_running, keyfs_processes, mounts
-from conftest import refused, wait_for, write
+from conftest import process_state, refused, wait_for, write
 
 pytestmark = pytest.mark.sanitize
 
@@ -1054,9 +1054,15 @@ def test_status_of_another_users_mount(kf):
     assert "umount" not in result.stderr
 
 
+def is_stopped(task):
+    return process_state(task) == "T"
+
+
 @contextlib.contextmanager
 def stopped(pid):
+    """All threads of the process are stopped: the signal itself only asks for that."""
     os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: all(map(is_stopped, os.listdir(f"/proc/{pid}/task"))), "the process to stop")
     try:
         yield
     finally:
