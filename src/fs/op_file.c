@@ -1,4 +1,4 @@
-/* Files: open, read, release, lseek, poll. Every handle is direct: the page cache never holds a value. */
+/* Files: open, read, release, lseek, poll. Every handle is direct: only a private mapping fills pages. */
 #include "private.h"
 
 #include <errno.h>

@@ -72,7 +72,7 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 
 /* --- changes --- */
 
-/* A job about name in parent, submitted; or the answer that it can't be. Uses dir, name, caller. */
+/* A job about name in parent, for the caller to submit; NULL if it can't be, and req is answered. */
 static struct job *name_job(fuse_req_t req, const struct job_sort *sort, uint64_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
