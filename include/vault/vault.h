@@ -19,7 +19,7 @@
  *
  * --- meta record: 96 bytes and the name (the plaintext of seal.h's record 'm') ---
  *    0  2 name length              2  2 zero
- *    4  4 flags = 0                8  4 mode (permission bits)
+ *    4  4 flags                    8  4 mode (permission bits)
  *   12  4 uid                     16  4 gid
  *   20  4 size as written         24  4 size as presented
  *   28  4 of a key: ids kept for removed and moved fields
@@ -30,11 +30,13 @@
  *   72  8 moved to: the id that an entry of class VAULT_MOVED now answers as, else 0
  *   80  8 expiry, unix s, 0 none  88  8 key version: how often the key's fields were changed (keys only)
  *   96  n name
+ * Flags: 1 of a key: its values are presented with the newline that ends them (keyfs.newline).
  * Flags, expiry and classes that this program does not know: -EBADMSG, never ignored.
  *
  * --- columns of a row ---
- *   kind            class in the high byte, number of the key type in the low one (0 where there is none)
- *   service         id of the service it belongs to; 0 of the root and of services
+ *   kind            class in the high byte, number of the key type in the low one (0 where there is none, and of
+ *                   attributes)
+ *   service         id of the service it belongs to; 0 of the root and of services; of an attribute as of its node
  *   version         generation of the transaction that wrote the row
  *   key generation  of the key that seals this row: below a service, its data key; else the names key (1)
  *
@@ -48,8 +50,8 @@
  *   tombstone       its key             4      the name that it keeps
  *   moved           its key             5      its own id, 8 bytes
  *   draft           its key             4      its name
+ *   attribute       the node            6      its name without "user.", at most 250 bytes
  *   kept for later:
- *   attribute       the node            6      its name, at most 255 bytes
  *   past version    its field           7      its value version, 8 bytes
  *   requests done   0                   8      "", at a fixed id below VAULT_FIRST_ID
  *
@@ -77,11 +79,18 @@
 struct store;
 struct store_backend;
 
-#define VAULT_ROOT     1   /* id of the root directory */
-#define VAULT_FIRST_ID 256 /* ids below it are the system's */
-#define DRAFTS_MAX     64  /* in one key; -EDQUOT beyond */
+#define VAULT_ROOT	   1   /* id of the root directory */
+#define VAULT_FIRST_ID	   256 /* ids below it are the system's */
+#define DRAFTS_MAX	   64  /* in one key; -EDQUOT beyond */
 
-/* 9 extended attribute, 10 past version and 11 requests already done are reserved. */
+/* Extended attributes: of a name without "user.", and of all names and values of one node together. */
+#define ATTRIBUTE_NAME_MAX 250
+#define ATTRIBUTES_MAX	   4096
+
+/* The longest name that any entry has. */
+#define ENTRY_NAME_MAX	   ATTRIBUTE_NAME_MAX
+
+/* 10 past version and 11 requests already done are reserved. */
 enum vault_class {
 	VAULT_DIR_ROOT = 1,
 	VAULT_SERVICE = 2,
@@ -91,6 +100,7 @@ enum vault_class {
 	VAULT_TOMBSTONE = 6, /* a removed field: keeps its id for when the name comes back */
 	VAULT_MOVED = 7,     /* the id that a renamed field had: answers as the field it became */
 	VAULT_DRAFT = 8,     /* a file that an editor made beside a field; gone at the next mount */
+	VAULT_ATTRIBUTE = 9, /* an extended attribute of its parent */
 };
 
 struct vault_entry {
@@ -115,8 +125,9 @@ struct vault_entry {
 	uint64_t key_version;
 	uint32_t n_tombstones;	      /* of keys */
 	uint32_t data_key_generation; /* of services */
+	bool keeps_newline;	      /* of keys: values are presented as they were written */
 	uint16_t name_len;
-	char name[NAME_MAX_BYTES + 1]; /* also ended by a NUL */
+	char name[ENTRY_NAME_MAX + 1]; /* also ended by a NUL */
 };
 
 static inline bool vault_is_dir(const struct vault_entry *entry)
@@ -319,6 +330,42 @@ struct vault_attributes {
 
 int vault_set_attributes(struct vault *vault, uint64_t id, const struct vault_attributes *set,
 			 struct vault_entry *ret);
+
+/* Ids of files that changed with their key. Owned: vault_ids_free, also of {NULL, 0}. */
+struct vault_ids {
+	uint64_t *ids;
+	size_t n;
+};
+
+void vault_ids_free(struct vault_ids *changes);
+
+/*
+ * RENAME_EXCHANGE of two keys of one type: each gets what the other has (files, extended attributes, mode,
+ * owner, mtime, newline rule), and keeps its place, its ids and those of its names.  ret_keys: the two;
+ * ret_changes (owned): the files whose values changed.  -EINVAL: not two keys of one type.
+ */
+int vault_exchange(struct vault *vault, uint64_t dir, struct bytes name, uint64_t new_dir,
+		   struct bytes new_name, uint64_t ret_keys[2], struct vault_ids *ret_changes);
+
+/*
+ * Whether values of a key are presented with the newline that ends them.  ret_changes (owned): the files that
+ * read differently now; their mtime stays, since what was written does.  -EOPNOTSUPP: id is no key.
+ */
+int vault_set_newline(struct vault *vault, uint64_t id, bool keep, struct vault_ids *ret_changes);
+
+/* --- extended attributes of any directory or file, names without "user." --- */
+
+enum vault_attribute_how { VAULT_ATTRIBUTE_PUT, VAULT_ATTRIBUTE_CREATE, VAULT_ATTRIBUTE_REPLACE };
+
+/* -ENODATA: there is none of that name. */
+int vault_attribute_get(struct vault *vault, uint64_t id, struct bytes name, struct secret **ret_value);
+/* The attribute with the lowest id above after; -ENOENT at the end. */
+int vault_attribute_next(struct vault *vault, uint64_t id, uint64_t after, struct vault_entry *ret);
+/* -EDQUOT: more than ATTRIBUTES_MAX. -ERANGE: no such name can be. -EEXIST, -ENODATA: as how says. */
+int vault_attribute_set(struct vault *vault, uint64_t id, struct bytes name, struct bytes value,
+			enum vault_attribute_how how);
+/* -ENODATA */
+int vault_attribute_remove(struct vault *vault, uint64_t id, struct bytes name);
 
 /* --- checking --- */
 

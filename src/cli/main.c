@@ -19,8 +19,11 @@
  *                    commit on close                       open_file.c, write_handle.c, flusher.c, barrier.c
  *                    a reader's value as of its open       snapshot.c
  *                    node ids, handles, offsets            node_id.h; old ids after a rename: moves.c
+ *                    what the kernel must forget           notify.c, fleeting.c
+ *                    extended attributes                   op_xattr.c; of unstored files: pending_attribute.c
  *   src/vault      services, key types, keys, fields; every rule and transaction (vault.h)
  *                    make, remove, rename; values          change.c, rename.c; field.c, read.c
+ *                    exchange of keys, newline; attributes exchange.c; attribute.c
  *                    rows sealed and opened, the set hash  entry.c, meta.c; transactions: session.c
  *                    unlocking, a new store, check         unlock.c, create.c, check.c
  *                    what names and values may be          rule.c
@@ -57,6 +60,7 @@ static const struct verb verbs[] = {
 	{"mount", "STORE MOUNTPOINT", "mount a store; returns when it answers", cmd_mount},
 	{"umount", "MOUNTPOINT", "unmount, also what a killed keyfs left behind", cmd_umount},
 	{"status", "[MOUNTPOINT]", "what is mounted, and how it fares", cmd_status},
+	{"swap", "KEY OTHER-KEY", "exchange two keys of a mounted store in one step", cmd_swap},
 	{"types", "", "the key types and their fields", cmd_types},
 	{"check", "STORE|MOUNTPOINT", "read and authenticate every record", cmd_check},
 	{"serve", "STORE", NULL, cmd_serve},

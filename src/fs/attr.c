@@ -57,7 +57,7 @@ void entry_param(struct fs *fs, const struct vault_entry *entry, struct fuse_ent
 {
 	memset(ret, 0, sizeof(*ret));
 	ret->ino = node_id(SPACE_ROW, entry->id);
-	ret->entry_timeout = CACHE_TIMEOUT;
+	ret->entry_timeout = fleeting_has(&fs->fleeting, entry->id) ? 0 : CACHE_TIMEOUT;
 	ret->attr_timeout = attr_timeout_of(fs, entry->id);
 	attr_of_entry(entry, &ret->attr);
 }
@@ -74,6 +74,37 @@ int follow_to_open(struct fs *fs, struct vault_entry *entry)
 	if (entry->class == VAULT_MOVED && moves_is_recent(&fs->moves, entry->id))
 		return -ESTALE;
 	return follow_move(fs, fs->reader, entry);
+}
+
+int find_to_change(struct fs *fs, struct vault *vault, uint64_t ino, struct vault_entry *ret,
+		   enum open_state *ret_state)
+{
+	struct handle_view view;
+	int r = vault_get(vault, ino, ret);
+
+	*ret_state = OPEN_LIVE;
+	if (r == -ENOENT || (r == 0 && ret->class == VAULT_TOMBSTONE)) {
+		r = open_file_known_as(&fs->open_files, ino, &view);
+		if (r < 0)
+			return -ESTALE; /* nobody's: the kernel looks the name up again */
+		*ret = view.entry;
+		*ret_state = view.state;
+		if (view.state != OPEN_LIVE)
+			return 0;
+		r = vault_get(vault, view.entry.id, ret); /* it replaced a stored one */
+	}
+	if (r == 0)
+		r = follow_move(fs, vault, ret);
+	return r == -ENOENT ? -ESTALE : r;
+}
+
+bool is_pending(struct fs *fs, uint64_t ino)
+{
+	struct vault_entry entry;
+	struct handle_view view;
+
+	return open_file_pending(&fs->open_files, ino, &entry) == 0 ||
+	       (open_file_known_as(&fs->open_files, ino, &view) == 0 && view.state == OPEN_PENDING);
 }
 
 /* What is still open of something that has no row: a file that is written, or the value that a reader keeps.

@@ -98,6 +98,7 @@ int fs_replay_init(struct fs *fs, struct bytes init)
 	memcpy(fs->receive->data, init.data, init.len);
 	fuse_session_process_buf(fs->session, &buffer);
 	explicit_bzero(fs->receive->data, init.len);
+	fs->has_epoch = notify_names(fs) == 0;
 	return fuse_session_exited(fs->session) ? -EPROTO : 0;
 }
 

@@ -33,6 +33,7 @@ void job_free(struct job *job)
 	if (!job)
 		return;
 	secret_free(job->value);
+	vault_ids_free(&job->changes);
 	explicit_bzero(job, sizeof(*job));
 	free(job);
 }

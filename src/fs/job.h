@@ -31,8 +31,9 @@ struct job {
 	struct job *next;
 	const struct job_sort *sort;
 	fuse_req_t req;
-	int result;	 /* of run, or of the transaction */
-	bool ends_batch; /* as of its sort, for this job alone */
+	int result;	     /* of run, or of the transaction */
+	bool ends_batch;     /* as of its sort, for this job alone */
+	int64_t ready_at_ms; /* monotonic: not run before; 0: at once */
 
 	/* What is asked; the members that a sort uses are named where it is defined. */
 	uint64_t dir;
@@ -40,6 +41,7 @@ struct job {
 	uint64_t ino;
 	char name[NAME_MAX_BYTES + 1];
 	char new_name[NAME_MAX_BYTES + 1];
+	char attribute[ATTRIBUTE_NAME_MAX + 1];
 	struct vault_caller caller;
 	struct vault_attributes attributes;
 	size_t size;
@@ -54,6 +56,8 @@ struct job {
 	struct vault_entry entry;
 	struct vault_renamed renamed;
 	struct secret *value; /* owned */
+	uint64_t keys[2];
+	struct vault_ids changes; /* owned */
 };
 
 /* NULL: no memory, and the request was answered with ENOMEM. */

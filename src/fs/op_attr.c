@@ -25,11 +25,11 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
  * Uses ino, flags (FUSE_SET_ATTR_*), size, attributes.  is_in_memory: of a field that is not stored yet.
  */
 
-static int set_stored(struct fs *fs, struct vault *vault, struct job *job)
+static int set_stored(struct vault *vault, struct job *job)
 {
-	int r = follow_move(fs, vault, &job->entry);
+	int r = 0;
 
-	if (r == 0 && job->flags & FUSE_SET_ATTR_SIZE)
+	if (job->flags & FUSE_SET_ATTR_SIZE)
 		r = vault_field_truncate(vault, job->entry.id, job->size, &job->entry);
 	if (r == 0 && job->attributes.what != 0)
 		r = vault_set_attributes(vault, job->entry.id, &job->attributes, &job->entry);
@@ -48,21 +48,14 @@ static int set_in_memory(struct job *job, enum open_state state)
 
 static int run_setattr(struct fs *fs, struct vault *vault, struct job *job)
 {
-	struct handle_view view;
-	int r = vault_get(vault, job->ino, &job->entry);
+	enum open_state state;
+	int r = find_to_change(fs, vault, job->ino, &job->entry, &state);
 
 	job->is_in_memory = false;
-	if (r == -ENOENT || (r == 0 && job->entry.class == VAULT_TOMBSTONE)) {
-		r = open_file_known_as(&fs->open_files, job->ino, &view);
-		if (r < 0)
-			return -ESTALE; /* nobody's: the kernel looks the name up again */
-		job->entry = view.entry;
-		if (view.state != OPEN_LIVE)
-			return set_in_memory(job, view.state);
-		r = vault_get(vault, view.entry.id, &job->entry); /* it replaced a stored one */
-	}
+	if (r == 0 && state != OPEN_LIVE)
+		return set_in_memory(job, state);
 	if (r == 0)
-		r = set_stored(fs, vault, job);
+		r = set_stored(vault, job);
 	return r == -ENOENT ? -ESTALE : r;
 }
 
@@ -128,7 +121,6 @@ static void submit_setattr(fuse_req_t req, uint64_t ino, int to_set, const struc
 {
 	struct fs *fs = fs_of(req);
 	struct job *job = job_new(req, &setattr_job);
-	struct vault_entry pending;
 
 	if (!job)
 		return;
@@ -137,7 +129,7 @@ static void submit_setattr(fuse_req_t req, uint64_t ino, int to_set, const struc
 	job->flags = (unsigned)to_set;
 	job->size = size;
 	/* So that a close that comes after it stores what it sets. */
-	job->ends_batch = open_file_pending(&fs->open_files, ino, &pending) == 0;
+	job->ends_batch = is_pending(fs, ino);
 	writer_submit(fs->writer, job);
 }
 

@@ -1,4 +1,7 @@
-/* create: a new field, known by name at once and stored when it is closed. */
+/*
+ * create: a new field, known by name at once and stored when it is closed.  mknod: one that is empty and
+ * stored at once.
+ */
 #include "private.h"
 
 #include <errno.h>
@@ -112,6 +115,64 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	job->dir = parent;
 	job->caller = caller_of(req);
 	job->fi = *fi;
+	r = job_set_name(job->name, name);
+	if (r == 0) {
+		writer_submit(fs->writer, job);
+		return;
+	}
+	reply_error(req, parent, r);
+	job_free(job);
+}
+
+/* --- mknod: uses dir, name, caller --- */
+
+/* tar --xattrs makes a file like this, and opens it once it has its attributes. */
+static int run_mknod(struct fs *fs, struct vault *vault, struct job *job)
+{
+	struct vault_entry made;
+	int r = open_file_pending_by_name(&fs->open_files, job->dir, name_bytes(job->name), &made);
+
+	if (r != -ENOENT)
+		return r < 0 ? r : -EEXIST;
+	r = vault_field_prepare(vault, job->dir, name_bytes(job->name), &job->caller, &job->entry);
+	if (r == 0 && is_in_use(fs, job->entry.id))
+		job->entry.id = vault_new_id(vault);
+	return r < 0 ? r
+		     : vault_field_make(vault, &job->entry, (struct bytes){"", 0}, VAULT_NOW, &job->entry);
+}
+
+static void settle_mknod(struct fs *fs, struct job *job)
+{
+	struct fuse_entry_param entry;
+
+	if (job->result < 0) {
+		reply_error(job->req, job->dir, job->result);
+		return;
+	}
+	entry_param(fs, &job->entry, &entry);
+	(void)fuse_reply_entry(job->req, &entry);
+}
+
+static const struct job_sort mknod_job = {.run = run_mknod, .settle = settle_mknod};
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
+{
+	struct fs *fs = fs_of(req);
+	struct job *job;
+	int r = fs->writer ? 0 : -EROFS;
+
+	(void)device;
+	if (r == 0 && !S_ISREG(mode))
+		r = -EPERM;
+	if (r < 0) {
+		reply_error(req, parent, r);
+		return;
+	}
+	job = job_new(req, &mknod_job);
+	if (!job)
+		return;
+	job->dir = parent;
+	job->caller = caller_of(req);
 	r = job_set_name(job->name, name);
 	if (r == 0) {
 		writer_submit(fs->writer, job);

@@ -257,22 +257,74 @@ static void settle_rename(struct fs *fs, struct job *job)
 static const struct job_sort rename_job = {
 	.run = run_rename, .settle = settle_rename, .removes = true, .ends_batch = true};
 
+/* --- exchange of two keys: uses dir, name, new_dir, new_name, keys, changes --- */
+
+static int run_exchange(struct fs *fs, struct vault *vault, struct job *job)
+{
+	int r;
+
+	vault_ids_free(&job->changes);
+	r = vault_exchange(vault, job->dir, name_bytes(job->name), job->new_dir, name_bytes(job->new_name),
+			   job->keys, &job->changes);
+	if (r == 0 && job->keys[0] != job->keys[1] &&
+	    (open_file_is_writing_in(&fs->open_files, job->keys[0]) ||
+	     open_file_is_writing_in(&fs->open_files, job->keys[1])))
+		return -EBUSY;
+	return r;
+}
+
+static void settle_exchange(struct fs *fs, struct job *job)
+{
+	if (job->result == 0) {
+		open_file_exchanged(&fs->open_files, job->keys[0]);
+		open_file_exchanged(&fs->open_files, job->keys[1]);
+		notify_attributes(fs, job->keys[0]);
+		notify_attributes(fs, job->keys[1]);
+		notify_attributes_of(fs, &job->changes);
+		if (fs->has_epoch)
+			(void)notify_names(fs);
+	}
+	settle_nothing(fs, job);
+}
+
+static const struct job_sort exchange_job = {
+	.run = run_exchange, .settle = settle_exchange, .removes = true, .ends_batch = true};
+
+/* The kernel holds both directories until it has the answer: the names stay what they are. */
+static int let_names_expire(struct fs *fs, struct job *job)
+{
+	struct vault_entry one, other;
+	int r = vault_lookup(fs->reader, job->dir, name_bytes(job->name), &one);
+
+	if (r == 0)
+		r = vault_lookup(fs->reader, job->new_dir, name_bytes(job->new_name), &other);
+	if (r < 0)
+		return r;
+	if (!fleeting_add(&fs->fleeting, one.id) || !fleeting_add(&fs->fleeting, other.id))
+		return -EBUSY;
+	job->ready_at_ms = fleeting_now_ms() + FLEETING_WAIT_MS;
+	return 0;
+}
+
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
 	       const char *new_name, unsigned flags)
 {
+	bool is_exchange = flags == RENAME_EXCHANGE;
 	struct job *job;
 	int r;
 
-	if (flags & ~(unsigned)RENAME_NOREPLACE) {
+	if (flags & ~(unsigned)RENAME_NOREPLACE && !is_exchange) {
 		reply_error(req, parent, -EINVAL);
 		return;
 	}
-	job = name_job(req, &rename_job, parent, name);
+	job = name_job(req, is_exchange ? &exchange_job : &rename_job, parent, name);
 	if (!job)
 		return;
 	job->new_dir = new_parent;
 	job->flags = flags;
 	r = job_set_name(job->new_name, new_name);
+	if (r == 0 && is_exchange && !fs_of(req)->has_epoch)
+		r = let_names_expire(fs_of(req), job);
 	if (r == 0) {
 		writer_submit(fs_of(req)->writer, job);
 		return;

@@ -11,14 +11,6 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino)
 	reply_error(req, ino, -EINVAL);
 }
 
-void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
-{
-	(void)name;
-	(void)mode;
-	(void)device;
-	reply_error(req, parent, -EPERM);
-}
-
 void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
 	(void)target;

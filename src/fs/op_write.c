@@ -56,7 +56,7 @@ static int set_renamed(struct vault *vault, struct job *job, const struct handle
 			       &job->entry);
 }
 
-static int store(struct vault *vault, struct job *job, const struct handle_view *view)
+static int store_value(struct vault *vault, struct job *job, const struct handle_view *view)
 {
 	struct bytes value = secret_bytes(job->commit.value);
 	int r;
@@ -67,6 +67,17 @@ static int store(struct vault *vault, struct job *job, const struct handle_view 
 	}
 	r = vault_field_set(vault, view->entry.id, view->entry.birth, value, view->mtime_ns, &job->entry);
 	return r == -ESTALE ? set_renamed(vault, job, view) : r;
+}
+
+/* What was set before the first close comes with it. */
+static int store(struct vault *vault, struct job *job, const struct handle_view *view)
+{
+	int r = store_value(vault, job, view);
+
+	for (const struct pending_attribute *at = view->attributes; at && r == 0; at = at->next)
+		r = vault_attribute_set(vault, job->entry.id, (struct bytes){at->name, at->name_len},
+					secret_bytes(at->value), VAULT_ATTRIBUTE_PUT);
+	return r;
 }
 
 /* What the file is, is asked now and not when it was flushed: it may have been removed or renamed since. */

@@ -23,7 +23,7 @@ static struct write_handle **handle_bucket(struct open_files *files, uint64_t fh
 	return &files->handles[fh % OPEN_FILE_BUCKETS];
 }
 
-static struct open_file *find_file(struct open_files *files, uint64_t ino)
+struct open_file *open_files_find(struct open_files *files, uint64_t ino)
 {
 	struct open_file *at = *file_bucket(files, ino);
 
@@ -94,6 +94,7 @@ static void drop_file(struct open_files *files, struct open_file *file)
 		return;
 	set_state(files, file, OPEN_GONE);
 	unlink_file(files, file);
+	pending_attributes_free(&file->attributes);
 	explicit_bzero(file, sizeof(*file)); /* a name is not for others */
 	free(file);
 }
@@ -206,7 +207,7 @@ int open_file_add(struct open_files *files, const struct vault_entry *entry, enu
 		  struct secret *value, bool is_changed, uint64_t *ret_fh)
 {
 	LOCKED(files);
-	struct open_file *file = find_file(files, entry->id);
+	struct open_file *file = open_files_find(files, entry->id);
 
 	/* Another life of the same name: whoever has the old one open has a field that is gone. */
 	if (file && file->state == OPEN_LIVE && file->entry.birth != entry->birth) {
@@ -226,7 +227,7 @@ int open_file_join_pending(struct open_files *files, uint64_t ino, uid_t uid, bo
 			   uint64_t *ret_fh)
 {
 	LOCKED(files);
-	struct open_file *file = find_file(files, ino);
+	struct open_file *file = open_files_find(files, ino);
 	struct secret *copy;
 	int r;
 
@@ -241,13 +242,13 @@ int open_file_join_pending(struct open_files *files, uint64_t ino, uid_t uid, bo
 bool open_file_is_writing(struct open_files *files, uint64_t ino)
 {
 	LOCKED(files);
-	return find_file(files, ino) != NULL;
+	return open_files_find(files, ino) != NULL;
 }
 
 int open_file_pending(struct open_files *files, uint64_t ino, struct vault_entry *ret)
 {
 	LOCKED(files);
-	struct open_file *file = find_file(files, ino);
+	struct open_file *file = open_files_find(files, ino);
 
 	if (!file || file->state != OPEN_PENDING)
 		return -ENOENT;
@@ -283,6 +284,7 @@ struct handle_view open_files_view(const struct write_handle *handle)
 		.entry = handle->file->entry,
 		.state = handle->file->state,
 		.mtime_ns = handle->file->mtime_ns,
+		.attributes = handle->file->attributes,
 		.size = (handle->copy ? handle->copy : handle->stored)->len,
 	};
 }
@@ -316,12 +318,13 @@ void open_file_stored(struct open_files *files, struct open_file *file, const st
 		return;
 	set_state(files, file, OPEN_LIVE);
 	file->entry = *entry;
+	pending_attributes_free(&file->attributes);
 }
 
 void open_file_removed(struct open_files *files, uint64_t ino)
 {
 	LOCKED(files);
-	struct open_file *file = find_file(files, ino);
+	struct open_file *file = open_files_find(files, ino);
 
 	if (file)
 		set_state(files, file, OPEN_GONE);
@@ -358,7 +361,7 @@ static void replace_pending(struct open_files *files, const struct vault_entry *
 static void redirect(struct open_files *files, struct open_file *from, const struct vault_entry *entry,
 		     enum open_state state)
 {
-	struct open_file *target = find_file(files, entry->id);
+	struct open_file *target = open_files_find(files, entry->id);
 
 	if (target && target != from && target->state == OPEN_LIVE) {
 		target->entry = *entry;
@@ -372,8 +375,8 @@ static void redirect(struct open_files *files, struct open_file *from, const str
 void open_file_renamed(struct open_files *files, uint64_t from, const struct vault_entry *entry)
 {
 	LOCKED(files);
-	struct open_file *file = find_file(files, from);
-	struct open_file *target = find_file(files, entry->id);
+	struct open_file *file = open_files_find(files, from);
+	struct open_file *target = open_files_find(files, entry->id);
 
 	replace_pending(files, entry, file);
 	if (target && target->state == OPEN_LIVE)
@@ -386,7 +389,7 @@ void open_file_pending_renamed(struct open_files *files, uint64_t from, const st
 			       enum open_state state)
 {
 	LOCKED(files);
-	struct open_file *file = find_file(files, from);
+	struct open_file *file = open_files_find(files, from);
 
 	if (!file || file->state != OPEN_PENDING)
 		return;
@@ -398,7 +401,7 @@ int open_file_set_pending(struct open_files *files, uint64_t ino, const struct v
 			  struct vault_entry *ret)
 {
 	LOCKED(files);
-	struct open_file *file = find_file(files, ino);
+	struct open_file *file = open_files_find(files, ino);
 
 	if (!file || file->state != OPEN_PENDING)
 		return -ENOENT;
@@ -417,8 +420,36 @@ int open_file_set_pending(struct open_files *files, uint64_t ino, const struct v
 void open_file_set_mtime(struct open_files *files, uint64_t ino, int64_t mtime_ns)
 {
 	LOCKED(files);
-	struct open_file *file = find_file(files, ino);
+	struct open_file *file = open_files_find(files, ino);
 
 	if (file)
 		file->mtime_ns = mtime_ns;
+}
+
+bool open_file_is_writing_in(struct open_files *files, uint64_t key)
+{
+	LOCKED(files);
+
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
+		for (const struct open_file *at = files->files[i]; at; at = at->next)
+			if (at->entry.parent == key && at->state != OPEN_GONE)
+				return true;
+	return false;
+}
+
+void open_file_exchanged(struct open_files *files, uint64_t key)
+{
+	LOCKED(files);
+
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++) {
+		for (struct write_handle *at = files->handles[i]; at; at = at->next) {
+			if (at->file->entry.parent != key || at->file->state == OPEN_GONE)
+				continue;
+			if (at->is_changed || at->n_commits > 0)
+				at->error = -ESTALE;
+		}
+		for (struct open_file *at = files->files[i]; at; at = at->next)
+			if (at->entry.parent == key && at->state == OPEN_LIVE)
+				set_state(files, at, OPEN_GONE);
+	}
 }

@@ -13,6 +13,7 @@
 #ifndef KEYFS_FS_OPEN_FILE_H
 #define KEYFS_FS_OPEN_FILE_H
 
+#include "pending_attribute.h"
 #include "secret.h"
 #include "vault.h"
 
@@ -35,6 +36,7 @@ struct open_file {
 	enum open_state state;
 	unsigned n_handles;
 	int64_t mtime_ns; /* asked for by touch or cp -p since the last write; VAULT_NOW: none */
+	struct pending_attribute *attributes; /* stored with the first commit */
 };
 
 /* Who has written through a handle since it was last stored: lock owners and threads, as requests name them.
@@ -113,6 +115,8 @@ struct handle_view {
 	enum open_state state;
 	int64_t mtime_ns;
 	size_t size;
+	/* Valid for the writer thread while a commit is under way: it alone changes them. */
+	const struct pending_attribute *attributes;
 };
 
 int handle_view(struct open_files *files, uint64_t fh, struct handle_view *ret);
@@ -185,6 +189,18 @@ void open_file_pending_renamed(struct open_files *files, uint64_t from, const st
 /* Attributes of a pending field. -ENOENT: it is not (or no longer) pending. */
 int open_file_set_pending(struct open_files *files, uint64_t ino, const struct vault_attributes *set,
 			  struct vault_entry *ret);
+/* Extended attributes of a pending field; -ENOENT as above, and as in pending_attribute.h. */
+int open_file_set_attribute(struct open_files *files, uint64_t ino, struct bytes name, struct bytes value,
+			    enum vault_attribute_how how);
+int open_file_remove_attribute(struct open_files *files, uint64_t ino, struct bytes name);
+int open_file_get_attribute(struct open_files *files, uint64_t ino, struct bytes name, struct secret **ret);
+/* Calls visit for each name. */
+int open_file_visit_attributes(struct open_files *files, uint64_t ino,
+			       void (*visit)(void *user, struct bytes name), void *user);
+/* Whether a file of key is being written: it can't be exchanged then. */
+bool open_file_is_writing_in(struct open_files *files, uint64_t key);
+/* The key has other contents now: what was being written to the old ones is not stored, and says ESTALE. */
+void open_file_exchanged(struct open_files *files, uint64_t key);
 /* An mtime that was asked for while handles are open outlives their commit. */
 void open_file_set_mtime(struct open_files *files, uint64_t ino, int64_t mtime_ns);
 

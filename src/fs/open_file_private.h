@@ -21,6 +21,8 @@ static inline void open_files_unlock(struct open_files **files)
 
 /* NULL when there is none. */
 struct write_handle *open_files_find_handle(struct open_files *files, uint64_t fh);
+/* Not of one that is gone. */
+struct open_file *open_files_find(struct open_files *files, uint64_t ino);
 void open_files_drop_handle(struct open_files *files, struct write_handle *handle);
 
 /* What a handle shows. */

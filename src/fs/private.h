@@ -5,10 +5,12 @@
 #define FUSE_USE_VERSION 314
 
 #include "barrier.h"
+#include "fleeting.h"
 #include "fs.h"
 #include "job.h"
 #include "moves.h"
 #include "node_id.h"
+#include "notify.h"
 #include "open_file.h"
 #include "snapshot.h"
 #include "vault.h"
@@ -33,6 +35,8 @@ struct fs {
 	struct open_files open_files;
 	struct barrier barrier;
 	struct moves moves;
+	struct fleeting fleeting;
+	bool has_epoch;		     /* the kernel forgets all names when asked to */
 	struct writer *writer;	     /* NULL: read-only */
 	struct writer_state initial; /* what a read-only mount counts */
 	atomic_uint_least64_t n_requests;
@@ -70,6 +74,12 @@ void entry_param(struct fs *fs, const struct vault_entry *entry, struct fuse_ent
  */
 int follow_move(struct fs *fs, struct vault *vault, struct vault_entry *entry);
 int follow_to_open(struct fs *fs, struct vault_entry *entry);
+/* What a node to be changed is: a stored entry (*ret_state OPEN_LIVE), or one in memory alone, which is
+ * pending or gone. -ESTALE: nobody's. */
+int find_to_change(struct fs *fs, struct vault *vault, uint64_t ino, struct vault_entry *ret,
+		   enum open_state *ret_state);
+/* Whether it was created and is not stored yet, also by an old id. */
+bool is_pending(struct fs *fs, uint64_t ino);
 double attr_timeout_of(struct fs *fs, uint64_t ino);
 /*
  * Attributes of any node id that was ever handed out, through the handle fh (0: none); birth time as well,

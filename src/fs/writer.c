@@ -21,11 +21,20 @@ struct writer {
 	pthread_cond_t filled;
 	struct job *first;
 	struct job **last;
+	struct job *parked; /* not ready yet */
 	bool is_stopping;
 	struct writer_state state; /* under mutex */
 	uint64_t generation;	   /* of the last commit. The thread's own */
 	time_t tidy_at;		   /* monotonic; 0: nothing to tidy. The thread's own */
 };
+
+static int64_t monotonic_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 
 static time_t monotonic_s(void)
 {
@@ -172,6 +181,43 @@ static bool ends_batch(const struct job *job)
 	return job->ends_batch || job->sort->ends_batch;
 }
 
+static void append(struct writer *writer, struct job *job)
+{
+	job->next = NULL;
+	*writer->last = job;
+	writer->last = &job->next;
+}
+
+/* Parked jobs whose time has come, or all when the thread is to end, are queued. */
+static void queue_ready(struct writer *writer)
+{
+	struct job **at = &writer->parked;
+
+	while (*at) {
+		struct job *job = *at;
+
+		if (job->ready_at_ms > monotonic_ms() && !writer->is_stopping) {
+			at = &job->next;
+			continue;
+		}
+		*at = job->next;
+		append(writer, job);
+	}
+}
+
+/* When there is something to do, even if nobody asks. */
+static struct timespec next_wake(const struct writer *writer)
+{
+	int64_t at = monotonic_ms() + IDLE_FOREVER_S * 1000;
+
+	if (writer->tidy_at != 0 && writer->tidy_at * 1000 < at)
+		at = writer->tidy_at * 1000;
+	for (const struct job *job = writer->parked; job; job = job->next)
+		if (job->ready_at_ms < at)
+			at = job->ready_at_ms;
+	return (struct timespec){.tv_sec = at / 1000, .tv_nsec = (long)(at % 1000) * 1000000};
+}
+
 /* Up to BATCH_MAX jobs; NULL when it is time to tidy, or to end (is_stopping and nothing left). */
 static struct job *take_batch(struct writer *writer)
 {
@@ -179,12 +225,11 @@ static struct job *take_batch(struct writer *writer)
 	struct job *end;
 
 	(void)pthread_mutex_lock(&writer->mutex);
-	while (!writer->first && !writer->is_stopping) {
-		struct timespec until = {.tv_sec = writer->tidy_at != 0 ? writer->tidy_at
-									: monotonic_s() + IDLE_FOREVER_S};
+	for (queue_ready(writer); !writer->first && !writer->is_stopping; queue_ready(writer)) {
+		struct timespec until = next_wake(writer);
 
 		if (pthread_cond_timedwait(&writer->filled, &writer->mutex, &until) == ETIMEDOUT &&
-		    writer->tidy_at != 0)
+		    writer->tidy_at != 0 && monotonic_s() >= writer->tidy_at)
 			break;
 	}
 	batch = end = writer->first;
@@ -204,7 +249,7 @@ static bool has_ended(struct writer *writer)
 	bool ended;
 
 	(void)pthread_mutex_lock(&writer->mutex);
-	ended = writer->is_stopping && !writer->first;
+	ended = writer->is_stopping && !writer->first && !writer->parked;
 	(void)pthread_mutex_unlock(&writer->mutex);
 	return ended;
 }
@@ -266,9 +311,12 @@ int writer_start(struct fs *fs, struct vault *vault, struct writer **ret)
 void writer_submit(struct writer *writer, struct job *job)
 {
 	(void)pthread_mutex_lock(&writer->mutex);
-	job->next = NULL;
-	*writer->last = job;
-	writer->last = &job->next;
+	if (job->ready_at_ms != 0) {
+		job->next = writer->parked;
+		writer->parked = job;
+	} else {
+		append(writer, job);
+	}
 	(void)pthread_cond_signal(&writer->filled);
 	(void)pthread_mutex_unlock(&writer->mutex);
 }

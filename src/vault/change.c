@@ -131,22 +131,23 @@ static int give_up_kept(struct vault *vault, struct vault_entry *key)
 	return r;
 }
 
-int key_changed(struct vault *vault, uint64_t key, bool names_changed, int n_tombstones)
+int key_changed(struct vault *vault, uint64_t key, unsigned what, int n_tombstones)
 {
 	struct vault_entry entry;
 	int r = entry_load(vault, key, &entry, NULL);
 
 	if (r < 0)
 		return r;
-	entry.key_version++;
-	if (names_changed)
+	if (what & KEY_FIELDS)
+		entry.key_version++;
+	if (what & KEY_NAMES)
 		entry.mtime_ns = entry.ctime_ns = now_ns();
 	entry.n_tombstones += (uint32_t)n_tombstones;
 	r = entry.n_tombstones > TOMBSTONES_MAX ? give_up_kept(vault, &entry) : 0;
 	return r < 0 ? r : entry_update_meta(vault, &entry);
 }
 
-static int bury(struct vault *vault, const struct vault_entry *field)
+int entry_bury(struct vault *vault, const struct vault_entry *field)
 {
 	struct vault_entry tombstone = *field;
 
@@ -161,11 +162,14 @@ int vault_unlink(struct vault *vault, uint64_t dir, struct bytes name, struct va
 	struct vault_entry entry;
 	int r = find_to_remove(vault, dir, name, false, &entry);
 
+	if (r == 0)
+		r = attributes_remove(vault, entry.id);
 	/* A draft has no identity that would come back. */
 	if (r == 0)
-		r = entry.class == VAULT_DRAFT ? entry_delete(vault, entry.id) : bury(vault, &entry);
+		r = entry.class == VAULT_DRAFT ? entry_delete(vault, entry.id) : entry_bury(vault, &entry);
 	if (r == 0)
-		r = key_changed(vault, dir, true, entry.class == VAULT_DRAFT ? 0 : 1);
+		r = entry.class == VAULT_DRAFT ? key_changed(vault, dir, KEY_NAMES, 0)
+					       : key_changed(vault, dir, KEY_FIELDS | KEY_NAMES, 1);
 	if (r == 0)
 		*ret = entry;
 	return r;

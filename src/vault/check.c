@@ -22,6 +22,10 @@ static void path_of(struct vault *vault, const struct vault_entry *entry, char r
 	struct vault_entry at = *entry;
 	char path[PATH_SIZE] = "";
 
+	if (at.class == VAULT_ATTRIBUTE && entry_load(vault, at.parent, &at, NULL) < 0) {
+		ret[0] = '\0';
+		return;
+	}
 	for (;;) {
 		char longer[2 * PATH_SIZE];
 

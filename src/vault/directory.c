@@ -123,6 +123,8 @@ int directory_remove(struct vault *vault, const struct vault_entry *dir)
 		if (r == 0)
 			r = remove_children(vault, dir, VAULT_MOVED);
 	}
+	if (r == 0)
+		r = attributes_remove(vault, dir->id);
 	if (r == 0 && dir->class == VAULT_SERVICE)
 		r = data_key_destroy(vault, dir->id);
 	return r < 0 ? r : entry_delete(vault, dir->id);

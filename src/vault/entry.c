@@ -11,8 +11,9 @@
 
 /* First byte of the name index: entries of different spaces can have the same name in the same parent row. */
 static const uint8_t name_spaces[] = {
-	[VAULT_DIR_ROOT] = 0, [VAULT_SERVICE] = 1,   [VAULT_TYPE] = 2,	[VAULT_KEY] = 3,
-	[VAULT_FIELD] = 4,    [VAULT_TOMBSTONE] = 4, [VAULT_MOVED] = 5, [VAULT_DRAFT] = 4,
+	[VAULT_DIR_ROOT] = 0, [VAULT_SERVICE] = 1, [VAULT_TYPE] = 2,
+	[VAULT_KEY] = 3,      [VAULT_FIELD] = 4,   [VAULT_TOMBSTONE] = 4,
+	[VAULT_MOVED] = 5,    [VAULT_DRAFT] = 4,   [VAULT_ATTRIBUTE] = 6,
 };
 
 int counter_of(enum vault_class class)
@@ -33,18 +34,21 @@ int counter_of(enum vault_class class)
 
 static bool has_type(enum vault_class class)
 {
-	return class >= VAULT_TYPE;
+	return class >= VAULT_TYPE && class != VAULT_ATTRIBUTE;
 }
 
 static bool has_value(enum vault_class class)
 {
-	return class == VAULT_FIELD || class == VAULT_DRAFT;
+	return class == VAULT_FIELD || class == VAULT_DRAFT || class == VAULT_ATTRIBUTE;
 }
 
-/* The root and services are sealed by the key for names, all below by their service's data key. */
-static bool has_service(enum vault_class class)
+/*
+ * The root and services are sealed by the key for names, all below by their service's data key; an attribute
+ * as its node is.
+ */
+static bool has_service(enum vault_class class, uint64_t service)
 {
-	return class >= VAULT_TYPE;
+	return class == VAULT_ATTRIBUTE ? service != 0 : class >= VAULT_TYPE;
 }
 
 uint16_t entry_kind(const struct vault_entry *entry)
@@ -56,7 +60,7 @@ static int parse_kind(uint16_t kind, struct vault_entry *entry)
 {
 	unsigned class = kind >> 8;
 
-	if (class < VAULT_DIR_ROOT || class > VAULT_DRAFT)
+	if (class < VAULT_DIR_ROOT || class > VAULT_ATTRIBUTE)
 		return -EBADMSG;
 	entry->class = (enum vault_class) class;
 	entry->type = key_type_by_number(kind & 0xff);
@@ -125,7 +129,7 @@ static int check_shape(const struct store_node *node)
 static int key_for(struct vault *vault, enum vault_class class, uint64_t service, uint32_t generation,
 		   const struct secret **ret)
 {
-	if (has_service(class))
+	if (has_service(class, service))
 		return data_key_get(vault, service, generation, ret);
 	*ret = vault->keys->bundle.names;
 	return 0;
@@ -190,7 +194,7 @@ int entry_open(struct vault *vault, struct store_node *node, struct vault_entry 
 
 	if (r == 0)
 		r = parse_kind(node->kind, &entry);
-	if (r == 0 && has_service(entry.class) &&
+	if (r == 0 && has_service(entry.class, node->service) &&
 	    !data_key_cached(vault, node->service, node->key_generation))
 		r = pin(node, &meta, &value);
 	if (r == 0)

@@ -55,11 +55,18 @@ static int check_value(const struct vault_entry *entry, struct bytes value)
 	return rule_value(vault_value_rule(entry), value);
 }
 
-static void set_value(struct vault *vault, struct vault_entry *entry, struct bytes value)
+void entry_set_value(struct vault *vault, struct vault_entry *entry, const struct vault_entry *key,
+		     struct bytes value)
 {
 	entry->size_written = (uint32_t)value.len;
-	entry->size = (uint32_t)rule_presented_length(value);
+	entry->size = key->keeps_newline ? entry->size_written : (uint32_t)rule_presented_length(value);
 	entry->value_version = next_generation(vault);
+}
+
+/* Drafts belong to no version of their key. */
+static unsigned fields_changed(const struct vault_entry *entry)
+{
+	return entry->class == VAULT_FIELD ? KEY_FIELDS : 0;
 }
 
 /*
@@ -102,13 +109,13 @@ int vault_field_make(struct vault *vault, const struct vault_entry *prepared, st
 	entry.birth = next_generation(vault);
 	entry.ctime_ns = now_ns();
 	entry.mtime_ns = mtime_ns != VAULT_NOW ? mtime_ns : entry.ctime_ns;
-	set_value(vault, &entry, value);
+	entry_set_value(vault, &entry, &key, value);
 	r = data_key_current(vault, &entry);
 	if (r < 0)
 		return r;
 	r = put_new(vault, &entry, &value, &n_tombstones);
 	if (r == 0)
-		r = key_changed(vault, entry.parent, true, n_tombstones);
+		r = key_changed(vault, entry.parent, KEY_NAMES | fields_changed(&entry), n_tombstones);
 	if (r < 0)
 		return r;
 	*ret = entry;
@@ -120,19 +127,22 @@ static int replace_value(struct vault *vault, struct vault_entry *entry, const s
 			 struct bytes value, int64_t mtime_ns)
 {
 	bool is_same = bytes_equal(secret_bytes(old), value);
+	struct vault_entry key;
 	int r;
 
 	if (is_same && (mtime_ns == VAULT_NOW || mtime_ns == entry->mtime_ns))
 		return 0;
+	r = entry_load(vault, entry->parent, &key, NULL);
+	if (r == 0)
+		r = data_key_current(vault, entry);
+	if (r < 0)
+		return r;
 	entry->ctime_ns = now_ns();
 	entry->mtime_ns = mtime_ns != VAULT_NOW ? mtime_ns : entry->ctime_ns;
 	if (!is_same)
-		set_value(vault, entry, value);
-	r = data_key_current(vault, entry);
-	if (r < 0)
-		return r;
+		entry_set_value(vault, entry, &key, value);
 	r = entry_update(vault, entry, &value);
-	return r < 0 || is_same ? r : key_changed(vault, entry->parent, false, 0);
+	return r < 0 || is_same ? r : key_changed(vault, key.id, fields_changed(entry), 0);
 }
 
 int vault_field_set(struct vault *vault, uint64_t id, uint64_t birth, struct bytes value, int64_t mtime_ns,
@@ -191,7 +201,9 @@ static int clear_some(struct vault *vault, uint64_t *after)
 		*after = node.id;
 		if (node.kind >> 8 != VAULT_DRAFT)
 			continue;
-		r = entry_delete(vault, node.id);
+		r = attributes_remove(vault, *after);
+		if (r == 0)
+			r = entry_delete(vault, *after);
 		if (r < 0)
 			return r;
 		n++;

@@ -5,10 +5,13 @@
 #include <errno.h>
 #include <string.h>
 
+#define FLAG_KEEPS_NEWLINE 1
+
 size_t meta_pack(const struct vault_entry *entry, unsigned char ret[META_SIZE_MAX])
 {
 	memset(ret, 0, META_FIXED_SIZE);
 	le_put16(ret, entry->name_len);
+	le_put32(ret + 4, entry->keeps_newline ? FLAG_KEEPS_NEWLINE : 0);
 	le_put32(ret + 8, entry->mode);
 	le_put32(ret + 12, entry->uid);
 	le_put32(ret + 16, entry->gid);
@@ -27,20 +30,29 @@ size_t meta_pack(const struct vault_entry *entry, unsigned char ret[META_SIZE_MA
 }
 
 /* Members that must be zero until a later program gives them a meaning. */
-static bool has_unknown_members(const unsigned char *meta)
+static bool has_unknown_members(const unsigned char *meta, enum vault_class class)
 {
-	return le_get16(meta + 2) != 0 || le_get32(meta + 4) != 0 || le_get64(meta + 80) != 0;
+	uint32_t known_flags = class == VAULT_KEY ? FLAG_KEEPS_NEWLINE : 0;
+
+	return le_get16(meta + 2) != 0 || (le_get32(meta + 4) & ~known_flags) != 0 ||
+	       le_get64(meta + 80) != 0;
+}
+
+static size_t name_max(enum vault_class class)
+{
+	return class == VAULT_ATTRIBUTE ? ATTRIBUTE_NAME_MAX : NAME_MAX_BYTES;
 }
 
 int meta_unpack(struct bytes meta, struct vault_entry *entry)
 {
 	const unsigned char *at = meta.data;
 
-	if (meta.len < META_FIXED_SIZE || has_unknown_members(at))
+	if (meta.len < META_FIXED_SIZE || has_unknown_members(at, entry->class))
 		return -EBADMSG;
 	entry->name_len = le_get16(at);
-	if (entry->name_len > NAME_MAX_BYTES || meta.len != META_FIXED_SIZE + (size_t)entry->name_len)
+	if (entry->name_len > name_max(entry->class) || meta.len != META_FIXED_SIZE + (size_t)entry->name_len)
 		return -EBADMSG;
+	entry->keeps_newline = le_get32(at + 4) & FLAG_KEEPS_NEWLINE;
 	entry->mode = le_get32(at + 8);
 	if (entry->mode & ~0777U)
 		return -EBADMSG;

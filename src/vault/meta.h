@@ -6,7 +6,7 @@
 #include "vault.h"
 
 #define META_FIXED_SIZE 96
-#define META_SIZE_MAX	(META_FIXED_SIZE + NAME_MAX_BYTES)
+#define META_SIZE_MAX	(META_FIXED_SIZE + ENTRY_NAME_MAX)
 
 /* Writes entry's meta record, META_FIXED_SIZE + name_len bytes; returns its length. */
 size_t meta_pack(const struct vault_entry *entry, unsigned char ret[META_SIZE_MAX]);

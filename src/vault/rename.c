@@ -85,7 +85,8 @@ static void set_name(struct vault_entry *entry, const struct vault_entry *place)
 	memcpy(entry->name, place->name, sizeof(entry->name));
 }
 
-/* Seals everything of one class in a key anew, under the data key of the key's new service. */
+/* Seals everything of one class in a key anew, with its attributes, under the data key of the key's new
+ * service. */
 static int reseal_children(struct vault *vault, const struct vault_entry *key, enum vault_class class)
 {
 	uint64_t after = 0;
@@ -105,6 +106,8 @@ static int reseal_children(struct vault *vault, const struct vault_entry *key, e
 		child.service = key->service;
 		child.key_generation = key->key_generation;
 		r = entry_update(vault, &child, &bytes);
+		if (r == 0)
+			r = attributes_move(vault, child.id, &child);
 		if (r < 0)
 			return r;
 	}
@@ -121,7 +124,7 @@ static int reseal_key(struct vault *vault, const struct vault_entry *key)
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	return attributes_move(vault, key->id, key);
 }
 
 static int rename_directory(struct vault *vault, const struct ends *ends, bool noreplace,
@@ -175,18 +178,20 @@ static bool replaces_file(const struct ends *ends)
  * and mode: who may read that name goes on reading it.  A draft brings its own, as an editor or an installer
  * has set them.
  */
+static bool keeps_attributes(const struct ends *ends)
+{
+	return replaces_file(ends) && ends->from.class == VAULT_FIELD;
+}
+
 static struct vault_entry moved_entry(struct vault *vault, const struct ends *ends, struct bytes value)
 {
-	bool keeps_attributes = replaces_file(ends) && ends->from.class == VAULT_FIELD;
-	struct vault_entry entry = keeps_attributes ? ends->target : ends->from;
+	struct vault_entry entry = keeps_attributes(ends) ? ends->target : ends->from;
 
 	set_name(&entry, &ends->place);
 	entry.class = ends->place.class;
 	entry.ctime_ns = now_ns();
 	entry.mtime_ns = ends->from.mtime_ns;
-	entry.size_written = (uint32_t)value.len;
-	entry.size = (uint32_t)rule_presented_length(value);
-	entry.value_version = next_generation(vault);
+	entry_set_value(vault, &entry, &ends->to_dir, value);
 	entry.birth = replaces_file(ends) ? ends->target.birth : next_generation(vault);
 	if (replaces_file(ends))
 		entry.btime_ns = ends->target.btime_ns;
@@ -203,15 +208,20 @@ static int put_moved(struct vault *vault, const struct ends *ends, struct bytes 
 	if (r < 0)
 		return r;
 	*ret = entry;
-	return ends->has_target ? entry_update(vault, ret, &value) : entry_insert(vault, ret, &value);
+	r = ends->has_target ? entry_update(vault, ret, &value) : entry_insert(vault, ret, &value);
+	if (r == 0)
+		r = attributes_remove(vault, keeps_attributes(ends) ? ends->from.id : ret->id);
+	return r < 0 || keeps_attributes(ends) ? r : attributes_move(vault, ends->from.id, ret);
 }
 
 /* A draft under another draft's name: it is the same file, whatever it is called. */
 static int rename_draft(struct vault *vault, const struct ends *ends, struct bytes value,
 			struct vault_entry *ret)
 {
-	int r = ends->has_target ? entry_delete(vault, ends->target.id) : 0;
+	int r = ends->has_target ? attributes_remove(vault, ends->target.id) : 0;
 
+	if (r == 0 && ends->has_target)
+		r = entry_delete(vault, ends->target.id);
 	*ret = ends->from;
 	set_name(ret, &ends->place);
 	ret->ctime_ns = now_ns();
@@ -226,7 +236,7 @@ static int move_file(struct vault *vault, const struct ends *ends, struct bytes 
 
 	if (ends->from.class == VAULT_DRAFT && ends->place.class == VAULT_DRAFT) {
 		r = rename_draft(vault, ends, value, ret);
-		return r < 0 ? r : key_changed(vault, ret->parent, true, 0);
+		return r < 0 ? r : key_changed(vault, ret->parent, KEY_NAMES, 0);
 	}
 	if (ends->place.class == VAULT_DRAFT && !ends->has_target && !draft_is_allowed(vault, &ends->to_dir))
 		return -EDQUOT;
@@ -234,7 +244,7 @@ static int move_file(struct vault *vault, const struct ends *ends, struct bytes 
 	if (r == 0)
 		r = leave_alias(vault, &ends->from, ret->id);
 	/* One id more is kept, unless that of a tombstone came to life. */
-	return r < 0 ? r : key_changed(vault, ret->parent, true, n_tombstones);
+	return r < 0 ? r : key_changed(vault, ret->parent, KEY_FIELDS | KEY_NAMES, n_tombstones);
 }
 
 static int rename_file(struct vault *vault, const struct ends *ends, bool noreplace,

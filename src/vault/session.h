@@ -137,12 +137,31 @@ int directory_touch(struct vault *vault, uint64_t dir);
 int directory_remove(struct vault *vault, const struct vault_entry *dir);
 int directory_is_empty(struct vault *vault, const struct vault_entry *dir);
 
+/* --- attribute.c --- */
+
+int attributes_remove(struct vault *vault, uint64_t node);
+/* From one node to another that has none (or to the same one in its new service). */
+int attributes_move(struct vault *vault, uint64_t from, const struct vault_entry *to);
+int attributes_exchange(struct vault *vault, const struct vault_entry *one, const struct vault_entry *other);
+
 /* --- field.c --- */
+
+/* Sizes and version of a new value in key. */
+void entry_set_value(struct vault *vault, struct vault_entry *entry, const struct vault_entry *key,
+		     struct bytes value);
 
 /* Whether key may have one draft more. */
 bool draft_is_allowed(struct vault *vault, const struct vault_entry *key);
 
-/* A field of key was changed: counts it, and touches the key when names changed too. */
-int key_changed(struct vault *vault, uint64_t key, bool names_changed, int n_tombstones);
+/* What changed in a key. */
+enum {
+	KEY_FIELDS = 1, /* a field's name or value: counted as a version of the key */
+	KEY_NAMES = 2,	/* any name: its mtime */
+};
+
+/* A removed field: its row keeps the id of its name. */
+int entry_bury(struct vault *vault, const struct vault_entry *field);
+
+int key_changed(struct vault *vault, uint64_t key, unsigned what, int n_tombstones);
 
 #endif

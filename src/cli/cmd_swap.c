@@ -1,0 +1,89 @@
+/*
+ * keyfs swap: two keys of a mounted store change places, by RENAME_EXCHANGE, which the mv of Debian 12 has no
+ * option for.
+ */
+#include "cli.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/xattr.h>
+
+#define VERSION_ATTRIBUTE "user.keyfs.version" /* keys alone have it */
+
+struct arguments {
+	const char *keys[2];
+	unsigned n;
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct arguments *arguments = state->input;
+
+	switch (key) {
+	case ARGP_KEY_ARG:
+		if (arguments->n == 2)
+			argp_usage(state);
+		arguments->keys[arguments->n++] = arg;
+		break;
+	case ARGP_KEY_END:
+		if (arguments->n != 2)
+			argp_usage(state);
+		break;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+	return 0;
+}
+
+static const struct argp argp = {
+	.parser = parse,
+	.args_doc = "KEY OTHER-KEY",
+	.doc = "Exchange two keys of a mounted store in one step.\vBoth are directories of keys of the same "
+	       "type, in one mount. Each then has all that the other had.",
+};
+
+static int check_key(const char *path)
+{
+	static const struct failure no_key = {"is not a key of a mounted store", NULL};
+
+	if (getxattr(path, VERSION_ATTRIBUTE, NULL, 0) >= 0)
+		return EXIT_DONE;
+	return complain(path, -errno, errno == ENODATA || errno == EOPNOTSUPP ? &no_key : NULL);
+}
+
+/* What each error means here. */
+static const struct {
+	int code;
+	struct failure failure;
+} reasons[] = {
+	{EINVAL, {"the two keys are not of the same type", NULL}},
+	{EBUSY, {"a file of one of the two keys is being written", "try again when it is closed"}},
+	{EXDEV, {"the two keys are not in the same mount", NULL}},
+	{EROFS, {"the mount is read-only", NULL}},
+};
+
+static int explain(const char *path, int code)
+{
+	for (size_t i = 0; i < sizeof(reasons) / sizeof(*reasons); i++)
+		if (reasons[i].code == code)
+			return complain(path, -code, &reasons[i].failure);
+	return complain(path, -code, NULL);
+}
+
+int cmd_swap(int argc, char **argv)
+{
+	struct arguments arguments = {.n = 0};
+
+	(void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+	for (unsigned i = 0; i < 2; i++) {
+		int code = check_key(arguments.keys[i]);
+
+		if (code != EXIT_DONE)
+			return code;
+	}
+	if (renameat2(AT_FDCWD, arguments.keys[0], AT_FDCWD, arguments.keys[1], RENAME_EXCHANGE) < 0)
+		return explain(arguments.keys[0], errno);
+	return EXIT_DONE;
+}
