@@ -33,6 +33,9 @@ bool mount_point_is_of_another_user(const char *mountpoint);
  */
 int mount_point_prepare(const char *mountpoint, const char *store, struct failure *reterr);
 
+/* Lets changes of the mount there through, or not. -EBUSY: a file is open for writing. -EPERM: not root. */
+int mount_point_remount(const char *mountpoint, bool read_only);
+
 /*
  * Takes the key store away that is on top at that path; open files keep it alive unseen.  By umount2(2) for
  * root, else by fusermount3.  -ENOENT: none is there. -EPERM, -EACCES, -ETIMEDOUT.

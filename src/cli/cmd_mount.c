@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "mount_options.h"
 #include "mount_point.h"
+#include "remount.h"
 #include "supervise.h"
 #include "unlock.h"
 
@@ -27,7 +28,7 @@ struct arguments {
 static const struct argp_option options[] = {
 	{"foreground", 'f', NULL, 0, "Stay in the foreground, and log to standard error", 0},
 	{"options", 'o', "WORD[,WORD...]", 0,
-	 "ro, allow_other, key_file=FILE; the usual words of mount(8) and fstab(5)", 0},
+	 "ro, remount, allow_other, key_file=FILE; the usual words of mount(8) and fstab(5)", 0},
 	{0},
 };
 
@@ -277,6 +278,8 @@ int cmd_mount(int argc, char **argv)
 	r = mount_point_resolve(arguments.mountpoint, &mountpoint);
 	if (r < 0)
 		return complain(arguments.mountpoint, r, r == -ENOENT ? &no_mountpoint : NULL);
+	if (arguments.options.remount)
+		return remount(store, mountpoint, arguments.options.read_only);
 	config.store = store;
 	config.mountpoint = mountpoint;
 	config.read_only = arguments.options.read_only;

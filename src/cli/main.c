@@ -4,7 +4,7 @@
  *
  *   src/cli        the command line: main.c (the verbs), cmd_<verb>.c (one each)
  *                    what unlocks a store, prompts         unlock.c, key_file.c, terminal.c
- *                    -o words                              mount_options.c
+ *                    -o words                              mount_options.c, remount.c
  *                    the worker process `keyfs serve`      cmd_serve.c, serve_control.c
  *                    findings of a check, progress bar     findings.c, progress.c
  *   src/supervise  the process that owns a mount: no libfuse, SQLite or libsodium

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum effect { READ_ONLY, READ_WRITE, ALLOW_OTHER, KEY_FILE, NONE };
+enum effect { READ_ONLY, READ_WRITE, ALLOW_OTHER, KEY_FILE, REMOUNT, NONE };
 
 static const struct word {
 	const char *word;
@@ -17,6 +17,7 @@ static const struct word {
 	{"rw", READ_WRITE, false},
 	{"allow_other", ALLOW_OTHER, false},
 	{"key_file=", KEY_FILE, true},
+	{"remount", REMOUNT, false},
 	/* always so */
 	{"default_permissions", NONE, false},
 	{"noatime", NONE, false},
@@ -38,6 +39,9 @@ static const struct word {
 	{"user", NONE, false},
 	{"users", NONE, false},
 	{"x-", NONE, true},
+	/* what mount(8) takes from the mount table for a remount */
+	{"group_id=", NONE, true},
+	{"user_id=", NONE, true},
 	/* what mount.fuse adds for root on its own; they stay off */
 	{"dev", NONE, false},
 	{"suid", NONE, false},
@@ -75,6 +79,9 @@ static int apply(const struct word *word, const char *text, size_t len, struct m
 		return 0;
 	case ALLOW_OTHER:
 		options->allow_other = true;
+		return 0;
+	case REMOUNT:
+		options->remount = true;
 		return 0;
 	case KEY_FILE:
 		return take_key_file(text + n, len - n, options);

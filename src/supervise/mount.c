@@ -51,7 +51,7 @@ static int explain_mount(int code, struct failure *reterr)
 static int mount_direct(const struct mount_request *request, int *ret_fuse, struct failure *reterr)
 {
 	CLEANUP(cleanup_close) int fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-	unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME;
+	unsigned long flags = MOUNT_FLAGS;
 	char options[128];
 
 	if (fuse < 0)

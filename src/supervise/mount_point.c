@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -180,4 +181,11 @@ int mount_point_prepare(const char *mountpoint, const char *store, struct failur
 		return fail(reterr, -EDEADLK, "the store is below the mount point, and would hide itself",
 			    "choose another mount point, or move the store");
 	return 0;
+}
+
+int mount_point_remount(const char *mountpoint, bool read_only)
+{
+	unsigned long flags = MS_REMOUNT | MOUNT_FLAGS | (read_only ? MS_RDONLY : 0);
+
+	return mount(NULL, mountpoint, NULL, flags, NULL) < 0 ? -errno : 0;
 }

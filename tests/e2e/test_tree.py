@@ -6,7 +6,7 @@ import stat
 import subprocess
 
 import pytest
-from conftest import Keyfs, refused, sh, sh_ok, tree, wait_for, write
+from conftest import Keyfs, permissions, refused, sh, sh_ok, tree, wait_for, write
 
 pytestmark = pytest.mark.sanitize
 
@@ -205,18 +205,33 @@ def test_a_file_where_only_directories_belong_is_refused(prod, where, name):
     "make",
     [
         lambda path: os.symlink("/etc/passwd", path),
-        lambda path: os.mknod(path, stat.S_IFREG | 0o600),
         lambda path: os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3)),
         lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
         os.mkfifo,
     ],
-    ids=["symlink", "mknod", "device", "socket", "fifo"],
+    ids=["symlink", "device", "socket", "fifo"],
 )
 def test_other_sorts_of_file_are_refused(prod, where, make):
     before = tree(prod.mnt)
     with refused(errno.EPERM):
         make(prod / where / "THING")
     assert tree(prod.mnt) == before
+
+
+@pytest.mark.parametrize("where", ["", "prod", "prod/cos", "prod/cos/bucket"])
+def test_mknod_where_no_file_belongs_is_refused(prod, where):
+    before = tree(prod.mnt)
+    with refused(errno.EPERM):
+        os.mknod(prod / where / "THING", stat.S_IFREG | 0o600)
+    assert tree(prod.mnt) == before
+
+
+def test_mknod_makes_an_empty_field(prod):
+    os.mknod(prod / "prod/cos/bucket/secret_id", stat.S_IFREG | 0o777)
+    assert (prod / "prod/cos/bucket/secret_id").read_bytes() == b""
+    assert permissions(prod / "prod/cos/bucket/secret_id") == 0o600
+    with refused(errno.EEXIST):
+        os.mknod(prod / "prod/cos/bucket/secret_id", stat.S_IFREG | 0o777)
 
 
 def test_a_hard_link_is_refused(prod):

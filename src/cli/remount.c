@@ -1,0 +1,32 @@
+/* Remounting changes what the kernel lets through; the process behind the mount need not know. */
+#include "remount.h"
+#include "cli.h"
+#include "control.h"
+#include "mount_point.h"
+
+#include <errno.h>
+#include <string.h>
+
+int remount(const char *store, const char *mountpoint, bool read_only)
+{
+	static const struct failure not_mounted = {"this store is not mounted there",
+						   "'keyfs status' lists what is"};
+	static const struct failure was_read_only = {"was mounted read-only, and cannot become writable",
+						     "unmount it, and mount it again"};
+	static const struct failure in_use = {"files are open for writing",
+					      "it can be made read-only when they are closed"};
+	static const struct failure not_root = {"only root can remount", NULL};
+	struct control_status status;
+	int r = control_find(mountpoint, &status);
+
+	if (r == 0 && strcmp(status.store, store) != 0)
+		r = -ENOENT;
+	if (r < 0)
+		return complain(mountpoint, r, r == -ENOENT ? &not_mounted : NULL);
+	if (status.is_read_only && !read_only)
+		return complain(mountpoint, -EROFS, &was_read_only);
+	r = mount_point_remount(mountpoint, read_only);
+	if (r < 0)
+		return complain(mountpoint, r, r == -EBUSY ? &in_use : (r == -EPERM ? &not_root : NULL));
+	return EXIT_DONE;
+}
