@@ -276,6 +276,9 @@ uint64_t vault_new_id(struct vault *vault);
 int vault_field_prepare(struct vault *vault, uint64_t key, struct bytes name,
 			const struct vault_caller *caller, struct vault_entry *ret);
 
+/* How many drafts of the key are stored, or a negative errno. */
+int vault_n_drafts(struct vault *vault, uint64_t key);
+
 /* Instead of an mtime: now, when the bytes change. */
 #define VAULT_NOW INT64_MIN
 

@@ -48,16 +48,28 @@ void attr_of_key_name(const struct vault_entry *key, struct stat *ret)
 	set_size(ret, key->name_len);
 }
 
+/* The mode and the name of a key are those of its field tenant_name, under an id that nobody tells of them.
+ */
 double attr_timeout_of(struct fs *fs, uint64_t ino)
 {
+	if (node_space(ino) == SPACE_KEY_NAME)
+		return 0;
 	return open_file_is_writing(&fs->open_files, ino) ? 0 : CACHE_TIMEOUT;
+}
+
+/* A name that may be another's, or nobody's, in a moment, without a request about it. */
+static bool is_passing(struct fs *fs, uint64_t ino)
+{
+	struct vault_entry pending;
+
+	return fleeting_has(&fs->fleeting, ino) || open_file_pending(&fs->open_files, ino, &pending) == 0;
 }
 
 void entry_param(struct fs *fs, const struct vault_entry *entry, struct fuse_entry_param *ret)
 {
 	memset(ret, 0, sizeof(*ret));
 	ret->ino = node_id(SPACE_ROW, entry->id);
-	ret->entry_timeout = fleeting_has(&fs->fleeting, entry->id) ? 0 : CACHE_TIMEOUT;
+	ret->entry_timeout = is_passing(fs, entry->id) ? 0 : CACHE_TIMEOUT;
 	ret->attr_timeout = attr_timeout_of(fs, entry->id);
 	attr_of_entry(entry, &ret->attr);
 }

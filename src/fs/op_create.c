@@ -41,6 +41,28 @@ static bool is_in_use(struct fs *fs, uint64_t ino)
 	       view.entry.id != ino;
 }
 
+/* Drafts that are not stored yet count as well. */
+static int check_drafts(struct fs *fs, struct vault *vault, const struct job *job)
+{
+	int n = job->entry.class == VAULT_DRAFT ? vault_n_drafts(vault, job->dir) : 0;
+
+	if (n < 0 || job->entry.class != VAULT_DRAFT)
+		return n;
+	return n + open_file_n_drafts(&fs->open_files, job->dir) < DRAFTS_MAX ? 0 : -EDQUOT;
+}
+
+/* The new entry. -EEXIST: there is one. */
+static int prepare(struct fs *fs, struct vault *vault, struct job *job)
+{
+	int r = vault_field_prepare(vault, job->dir, name_bytes(job->name), &job->caller, &job->entry);
+
+	if (r == 0)
+		r = check_drafts(fs, vault, job);
+	if (r == 0 && is_in_use(fs, job->entry.id))
+		job->entry.id = vault_new_id(vault);
+	return r;
+}
+
 /* Uses dir, name, caller, fi; flags becomes one of these. */
 enum { CREATE_NEW, CREATE_STORED, CREATE_PENDING };
 
@@ -53,9 +75,7 @@ static int run_create(struct fs *fs, struct vault *vault, struct job *job)
 	if (r != -ENOENT)
 		return r;
 	job->flags = CREATE_NEW;
-	r = vault_field_prepare(vault, job->dir, name_bytes(job->name), &job->caller, &job->entry);
-	if (r == 0 && is_in_use(fs, job->entry.id))
-		job->entry.id = vault_new_id(vault);
+	r = prepare(fs, vault, job);
 	if (r != -EEXIST)
 		return r;
 	job->flags = CREATE_STORED;
@@ -134,9 +154,7 @@ static int run_mknod(struct fs *fs, struct vault *vault, struct job *job)
 
 	if (r != -ENOENT)
 		return r < 0 ? r : -EEXIST;
-	r = vault_field_prepare(vault, job->dir, name_bytes(job->name), &job->caller, &job->entry);
-	if (r == 0 && is_in_use(fs, job->entry.id))
-		job->entry.id = vault_new_id(vault);
+	r = prepare(fs, vault, job);
 	return r < 0 ? r
 		     : vault_field_make(vault, &job->entry, (struct bytes){"", 0}, VAULT_NOW, &job->entry);
 }

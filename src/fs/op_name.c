@@ -21,7 +21,8 @@ static int lookup_key_name(struct fs *fs, uint64_t parent, struct bytes name, st
 		return -ENOENT;
 	memset(ret, 0, sizeof(*ret));
 	ret->ino = node_id(SPACE_KEY_NAME, key.id);
-	ret->entry_timeout = ret->attr_timeout = CACHE_TIMEOUT;
+	ret->entry_timeout = CACHE_TIMEOUT;
+	ret->attr_timeout = attr_timeout_of(fs, ret->ino);
 	attr_of_key_name(&key, &ret->attr);
 	return 0;
 }

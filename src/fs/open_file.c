@@ -114,7 +114,8 @@ void open_files_drop_handle(struct open_files *files, struct write_handle *handl
 			break;
 		}
 	}
-	files->n_handles--;
+	if (--files->n_handles == 0)
+		files->has_renamed = false;
 	drop_file(files, handle->file);
 	drop_copy(files, handle->copy);
 	drop_copy(files, handle->stored);
@@ -239,10 +240,19 @@ int open_file_join_pending(struct open_files *files, uint64_t ino, uid_t uid, bo
 
 /* --- finding --- */
 
+static const struct write_handle *find_by_opened(const struct open_files *files, uint64_t ino)
+{
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
+		for (const struct write_handle *at = files->handles[i]; at; at = at->next)
+			if (at->ino == ino)
+				return at;
+	return NULL;
+}
+
 bool open_file_is_writing(struct open_files *files, uint64_t ino)
 {
 	LOCKED(files);
-	return open_files_find(files, ino) != NULL;
+	return open_files_find(files, ino) || (files->has_renamed && find_by_opened(files, ino));
 }
 
 int open_file_pending(struct open_files *files, uint64_t ino, struct vault_entry *ret)
@@ -266,6 +276,16 @@ int open_file_pending_by_name(struct open_files *files, uint64_t key, struct byt
 		return -ENOENT;
 	*ret = file->entry;
 	return 0;
+}
+
+int open_file_n_drafts(struct open_files *files, uint64_t key)
+{
+	LOCKED(files);
+	int n = 0;
+
+	for (const struct open_file *at = files->pending; at; at = at->next_pending)
+		n += at->entry.parent == key && at->entry.class == VAULT_DRAFT;
+	return n;
 }
 
 bool open_file_has_pending_in(struct open_files *files, uint64_t key)
@@ -292,16 +312,12 @@ struct handle_view open_files_view(const struct write_handle *handle)
 int open_file_known_as(struct open_files *files, uint64_t ino, struct handle_view *ret)
 {
 	LOCKED(files);
+	const struct write_handle *handle = find_by_opened(files, ino);
 
-	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++) {
-		for (const struct write_handle *at = files->handles[i]; at; at = at->next) {
-			if (at->ino != ino)
-				continue;
-			*ret = open_files_view(at);
-			return 0;
-		}
-	}
-	return -ENOENT;
+	if (!handle)
+		return -ENOENT;
+	*ret = open_files_view(handle);
+	return 0;
 }
 
 unsigned open_file_count(struct open_files *files)
@@ -363,6 +379,7 @@ static void redirect(struct open_files *files, struct open_file *from, const str
 {
 	struct open_file *target = open_files_find(files, entry->id);
 
+	files->has_renamed = true;
 	if (target && target != from && target->state == OPEN_LIVE) {
 		target->entry = *entry;
 		move_handles(files, from, target);

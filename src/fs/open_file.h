@@ -72,6 +72,7 @@ struct open_files {
 	uint32_t worker; /* marks the handles of this process */
 	uint32_t next_number;
 	unsigned n_handles;
+	bool has_renamed; /* some handle may have been opened by another id than its file has now */
 	size_t bytes; /* of the arena that private copies take; at most half of it */
 };
 
@@ -93,11 +94,14 @@ int open_file_join_pending(struct open_files *files, uint64_t ino, uid_t uid, bo
 
 /* --- finding --- */
 
+/* Also by the old id of a file that was renamed while it is open. */
 bool open_file_is_writing(struct open_files *files, uint64_t ino);
 /* -ENOENT */
 int open_file_pending(struct open_files *files, uint64_t ino, struct vault_entry *ret);
 int open_file_pending_by_name(struct open_files *files, uint64_t key, struct bytes name,
 			      struct vault_entry *ret);
+/* How many pending drafts the key has. */
+int open_file_n_drafts(struct open_files *files, uint64_t key);
 bool open_file_has_pending_in(struct open_files *files, uint64_t key);
 /*
  * What a node that the store no longer has is to somebody who has it open for writing: it was removed, or

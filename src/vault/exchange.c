@@ -243,16 +243,27 @@ static int exchange_keys(struct vault *vault, uint64_t one_id, uint64_t other_id
 	return r < 0 ? r : attributes_exchange(vault, &one, &other);
 }
 
+/* -EINVAL: it would be something else. */
+static int find_key(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret)
+{
+	struct vault_entry parent;
+	int r = vault_get(vault, dir, &parent);
+
+	if (r == 0 && parent.class != VAULT_TYPE)
+		return -EINVAL;
+	return r < 0 ? r : vault_lookup(vault, dir, name, ret);
+}
+
 int vault_exchange(struct vault *vault, uint64_t dir, struct bytes name, uint64_t new_dir,
 		   struct bytes new_name, uint64_t ret_keys[2], struct vault_ids *ret_changes)
 {
 	CLEANUP(vault_ids_free) struct vault_ids changes = {NULL, 0};
 	struct vault_entry one, other;
-	int r = vault_lookup(vault, dir, name, &one);
+	int r = find_key(vault, dir, name, &one);
 
 	if (r == 0)
-		r = vault_lookup(vault, new_dir, new_name, &other);
-	if (r == 0 && (one.class != VAULT_KEY || other.class != VAULT_KEY || one.type != other.type))
+		r = find_key(vault, new_dir, new_name, &other);
+	if (r == 0 && one.type != other.type)
 		r = -EINVAL;
 	if (r == 0 && one.id != other.id) {
 		r = exchange_all_files(vault, &one, &other, &changes);

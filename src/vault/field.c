@@ -11,17 +11,31 @@ static bool is_key_name(const struct key_type *type, struct bytes name)
 	return field && field->is_key_name;
 }
 
-bool draft_is_allowed(struct vault *vault, const struct vault_entry *key)
+static int count_drafts(struct vault *vault, const struct vault_entry *key)
 {
 	struct vault_entry draft;
 	uint64_t after = 0;
+	int n = 0;
+	int r;
 
-	for (unsigned n = 0; n < DRAFTS_MAX; n++) {
-		if (entry_next(vault, key->id, VAULT_DRAFT, key->type, after, &draft) < 0)
-			return true; /* the last one; damage shows where it is read */
+	while ((r = entry_next(vault, key->id, VAULT_DRAFT, key->type, after, &draft)) == 0) {
 		after = draft.id;
+		n++;
 	}
-	return false;
+	return r == -ENOENT ? n : r;
+}
+
+int vault_n_drafts(struct vault *vault, uint64_t key)
+{
+	struct vault_entry entry;
+	int r = entry_load(vault, key, &entry, NULL);
+
+	return r < 0 ? r : count_drafts(vault, &entry);
+}
+
+bool draft_is_allowed(struct vault *vault, const struct vault_entry *key)
+{
+	return count_drafts(vault, key) < DRAFTS_MAX; /* damage shows where it is read */
 }
 
 int vault_field_prepare(struct vault *vault, uint64_t key, struct bytes name,
