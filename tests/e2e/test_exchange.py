@@ -9,6 +9,8 @@ import threading
 import pytest
 from conftest import DEADLINE, KEYFS, SANITIZED, libc, refused, tree, write
 
+pytestmark = pytest.mark.sanitize
+
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 

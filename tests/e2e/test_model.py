@@ -138,6 +138,10 @@ class Mount:
         old, new = os.fsencode(self.path(old)), os.fsencode(self.path(new))
         if libc.renameat2(AT_FDCWD, old, AT_FDCWD, new, flags) < 0:
             raise OSError(ctypes.get_errno(), "renameat2")
+        if flags == RENAME_EXCHANGE:
+            # The kernel has crossed the two names. It finds its own way back, but not under the lock of a rename
+            # between two directories, so that one right after this would be ESTALE.
+            os.stat(old), os.stat(new)
 
     def do_open(self, slot, path, how):
         if slot in self.slots:

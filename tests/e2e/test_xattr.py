@@ -6,6 +6,8 @@ import os
 import pytest
 from conftest import refused, sh_ok, write
 
+pytestmark = pytest.mark.sanitize
+
 SETTABLE = ["user.keyfs.comment", "user.note"]
 READ_ONLY = ["user.keyfs.fields", "user.keyfs.type", "user.keyfs.version"]
 NODES = ["", "prod", "prod/custom", "prod/custom/mysql", "prod/custom/mysql/PASSWORD"]
