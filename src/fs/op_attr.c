@@ -41,8 +41,8 @@ static int set_in_memory(struct job *job, enum open_state state)
 {
 	job->state = state;
 	job->is_in_memory = true;
-	if (job->flags & FUSE_SET_ATTR_SIZE)
-		return -ENOENT; /* there is nothing yet that could be cut */
+	if (job->flags & FUSE_SET_ATTR_SIZE && state == OPEN_GONE)
+		return -ENOENT; /* there is nothing any more that could be cut */
 	return job->attributes.what & VAULT_SET_MODE && job->attributes.mode & ~0777U ? -EPERM : 0;
 }
 
@@ -63,6 +63,8 @@ static void settle_setattr(struct fs *fs, struct job *job)
 {
 	struct stat attr;
 
+	if (job->result == 0 && job->is_in_memory && job->flags & FUSE_SET_ATTR_SIZE)
+		job->result = open_file_truncate_pending(&fs->open_files, job->entry.id, job->size);
 	if (job->result == 0 && job->is_in_memory && job->state == OPEN_PENDING)
 		job->result =
 			open_file_set_pending(&fs->open_files, job->entry.id, &job->attributes, &job->entry);

@@ -73,7 +73,7 @@ struct open_files {
 	uint32_t next_number;
 	unsigned n_handles;
 	bool has_renamed; /* some handle may have been opened by another id than its file has now */
-	size_t bytes; /* of the arena that private copies take; at most half of it */
+	size_t bytes;	  /* of the arena that private copies take; at most half of it */
 };
 
 void open_files_init(struct open_files *files, struct arena *arena, uint32_t worker);
@@ -205,6 +205,9 @@ int open_file_visit_attributes(struct open_files *files, uint64_t ino,
 bool open_file_is_writing_in(struct open_files *files, uint64_t key);
 /* The key has other contents now: what was being written to the old ones is not stored, and says ESTALE. */
 void open_file_exchanged(struct open_files *files, uint64_t key);
+/* By its name: what is open is all there is of it yet, so every copy changes. -ENOENT, and as
+ * handle_truncate. */
+int open_file_truncate_pending(struct open_files *files, uint64_t ino, size_t size);
 /* An mtime that was asked for while handles are open outlives their commit. */
 void open_file_set_mtime(struct open_files *files, uint64_t ino, int64_t mtime_ns);
 

@@ -185,6 +185,34 @@ int handle_truncate(struct open_files *files, uint64_t fh, size_t size, int thre
 	return handle->error;
 }
 
+static int truncate_copy(struct open_files *files, struct write_handle *handle, size_t size)
+{
+	int r = handle->error < 0 ? handle->error : set_size(files, handle, size);
+
+	if (r == 0)
+		r = rule_value_so_far(rule_of(handle), secret_bytes(handle->copy));
+	if (r == 0)
+		note_change(handle, 0, 0);
+	return r;
+}
+
+int open_file_truncate_pending(struct open_files *files, uint64_t ino, size_t size)
+{
+	LOCKED(files);
+	int r = -ENOENT;
+
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++) {
+		for (struct write_handle *at = files->handles[i]; at; at = at->next) {
+			if (at->file->entry.id != ino || at->file->state != OPEN_PENDING)
+				continue;
+			r = truncate_copy(files, at, size);
+			if (r < 0)
+				return r;
+		}
+	}
+	return r;
+}
+
 /* --- storing --- */
 
 static bool must_store(struct write_handle *handle, const struct flusher *flusher)

@@ -418,14 +418,23 @@ class Model:
             refuse(errno.EISDIR)
         if isinstance(found, KeyName):
             refuse(errno.EPERM)
-        if found.value is None:
-            refuse(errno.ENOENT)
         if size > VALUE_MAX["any"]:
             refuse(errno.EFBIG)
+        if found.value is None:
+            return self.truncate_copies(found, size)
         value = found.value[:size].ljust(size, b"\0")
         check_value(found.rule, value)
         if value != found.value:
             found.value, found.mtime = value, self.now
+
+    def truncate_copies(self, file, size):
+        """A file that is not stored yet is what its writers have."""
+        for handle in [handle for handle in self.slots.values() if handle.file is file and handle.is_writer]:
+            if handle.error:
+                refuse(handle.error)
+            content = handle.content[:size].ljust(size, b"\0")
+            check_value_so_far(file.rule, content)
+            handle.content, handle.is_changed, file.asked = content, True, None
 
     def do_unlink(self, path):
         where, found = self.parent(path), self.at(path)

@@ -301,6 +301,10 @@ def _(key):
 def _(key):
     os.truncate(key / "LINES", 3)
     assert (key / "LINES").read_bytes() == b"one"
+    with open(key / "NEW", "wb", buffering=0) as file:
+        file.write(b"12345")
+        os.truncate(key / "NEW", 3)
+    assert (key / "NEW").read_bytes() == b"123"
 
 
 @check("unlink")
