@@ -187,12 +187,17 @@ int handle_truncate(struct open_files *files, uint64_t fh, size_t size, int thre
 
 static int truncate_copy(struct open_files *files, struct write_handle *handle, size_t size)
 {
+	size_t old = content_of(handle)->len;
 	int r = handle->error < 0 ? handle->error : set_size(files, handle, size);
 
-	if (r == 0)
-		r = rule_value_so_far(rule_of(handle), secret_bytes(handle->copy));
+	if (r < 0)
+		return r;
+	r = rule_value_so_far(rule_of(handle), secret_bytes(handle->copy));
 	if (r == 0)
 		note_change(handle, 0, 0);
+	else
+		(void)set_size(files, handle,
+			       old); /* only zeros that were added can be refused; there is room */
 	return r;
 }
 
