@@ -18,7 +18,7 @@ struct mount_request {
 #define MOUNT_SAID_SIZE 192
 
 /* Of every mount, for mount(2). */
-#define MOUNT_FLAGS (MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME)
+#define MOUNT_FLAGS	(MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME)
 
 /* The descriptor of the mounted device, its INIT not yet read. */
 int mount_make(const struct mount_request *request, int *ret_fuse, struct failure *reterr);
