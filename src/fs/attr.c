@@ -96,6 +96,10 @@ int find_to_change(struct fs *fs, struct vault *vault, uint64_t ino, struct vaul
 
 	*ret_state = OPEN_LIVE;
 	if (r == -ENOENT || (r == 0 && ret->class == VAULT_TOMBSTONE)) {
+		if (open_file_pending(&fs->open_files, ino, ret) == 0) {
+			*ret_state = OPEN_PENDING;
+			return 0;
+		}
 		r = open_file_known_as(&fs->open_files, ino, &view);
 		if (r < 0)
 			return -ESTALE; /* nobody's: the kernel looks the name up again */

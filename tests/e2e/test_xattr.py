@@ -310,6 +310,17 @@ def test_of_a_file_that_is_not_closed_yet(prod, key):
     assert attributes(key / "NEW") == {"user.a": b"3"}
 
 
+def test_of_a_file_that_is_renamed_before_it_is_closed(prod, key):
+    fd = os.open(key / "NEW", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    os.rename(key / "NEW", key / ".draft")
+    os.rename(key, key.parent / "other")
+    os.setxattr(key.parent / "other/.draft", "user.a", b"1")
+    os.chown(key.parent / "other/.draft", 1, 2)
+    os.close(fd)
+    assert attributes(key.parent / "other/.draft") == {"user.a": b"1"}
+    assert os.stat(key.parent / "other/.draft").st_uid == 1
+
+
 def test_of_a_removed_file_that_is_still_open(key):
     with open(key / "PASSWORD", "rb") as file:
         os.unlink(key / "PASSWORD")
