@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import LONG, SANITIZED, refused, write
 
-pytestmark = [pytest.mark.sanitize, pytest.mark.tsan, pytest.mark.timeout(LONG and 3600 or 300)]
+pytestmark = pytest.mark.timeout(LONG and 3600 or 300)
 
 SMALL, BIG = 200, 64 << 10
 # (readings whole, in pieces of 16 bytes, byte by byte) of one test; the three tests of a size have 100,000 whole ones
