@@ -271,7 +271,7 @@ static _Noreturn void writer(const char *how)
 	_exit(atomic_load(&shared->failed));
 }
 
-/* One writer after another, each with some milliseconds to live: n_least, however soon the readers end. */
+/* One writer after another, each with some milliseconds to live. */
 static _Noreturn void killer(void)
 {
 	uint64_t chance = seed;
