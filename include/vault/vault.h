@@ -256,11 +256,13 @@ void vault_reserve_spend(struct vault *vault);
 struct vault_caller {
 	uid_t uid;
 	gid_t gid;
+	mode_t mode; /* that was asked for, without regard to the umask: 0666 or 0777 by most programs */
 };
 
 /*
  * A directory: a service in the root, a type in a service, a key in a type.  It takes its group, and its
- * group and other bits, from dir; its owner is the caller, with all rights.
+ * group and other bits, from dir; its owner is the caller, with all rights.  What caller->mode does not have
+ * is left out, so who asks for a private file gets one: as with a default ACL, acl(5).
  */
 int vault_mkdir(struct vault *vault, uint64_t dir, struct bytes name, const struct vault_caller *caller,
 		struct vault_entry *ret);
@@ -270,8 +272,9 @@ uint64_t vault_new_id(struct vault *vault);
 
 /*
  * What a new field, or a draft, called name would be, without making it: checks the name, gives it an id (the
- * tombstone's, where there is one) that nothing else will get, and owner and mode as vault_mkdir.  -EEXIST:
- * it is there. -EDQUOT: the key has DRAFTS_MAX drafts.
+ * tombstone's, where there is one) that nothing else will get, and owner and mode as vault_mkdir; but the mode
+ * of a draft is its key's alone, since most drafts come from mkstemp(3) and become a field in the end.
+ * -EEXIST: it is there. -EDQUOT: the key has DRAFTS_MAX drafts.
  */
 int vault_field_prepare(struct vault *vault, uint64_t key, struct bytes name,
 			const struct vault_caller *caller, struct vault_entry *ret);

@@ -124,7 +124,6 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	struct job *job;
 	int r;
 
-	(void)mode; /* from the key, never from the creator's umask */
 	if (!fs->writer) {
 		reply_error(req, parent, -EROFS);
 		return;
@@ -133,7 +132,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	if (!job)
 		return;
 	job->dir = parent;
-	job->caller = caller_of(req);
+	job->caller = caller_of(req, mode);
 	job->fi = *fi;
 	r = job_set_name(job->name, name);
 	if (r == 0) {
@@ -190,7 +189,7 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
 	if (!job)
 		return;
 	job->dir = parent;
-	job->caller = caller_of(req);
+	job->caller = caller_of(req, mode);
 	r = job_set_name(job->name, name);
 	if (r == 0) {
 		writer_submit(fs->writer, job);

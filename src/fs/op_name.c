@@ -88,7 +88,6 @@ static struct job *name_job(fuse_req_t req, const struct job_sort *sort, uint64_
 	if (!job)
 		return NULL;
 	job->dir = parent;
-	job->caller = caller_of(req);
 	r = job_set_name(job->name, name);
 	if (r == 0)
 		return job;
@@ -127,9 +126,10 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct job *job = name_job(req, &mkdir_job, parent, name);
 
-	(void)mode; /* from the parent, never from the creator's umask */
-	if (job)
-		writer_submit(fs_of(req)->writer, job);
+	if (!job)
+		return;
+	job->caller = caller_of(req, mode);
+	writer_submit(fs_of(req)->writer, job);
 }
 
 static int run_unlink(struct fs *fs, struct vault *vault, struct job *job)

@@ -49,11 +49,12 @@ static inline struct fs *fs_of(fuse_req_t req)
 	return fuse_req_userdata(req);
 }
 
-static inline struct vault_caller caller_of(fuse_req_t req)
+/* mode: what the request asks for (FUSE_CAP_DONT_MASK: the umask has not been taken from it). */
+static inline struct vault_caller caller_of(fuse_req_t req, mode_t mode)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
-	return (struct vault_caller){ctx->uid, ctx->gid};
+	return (struct vault_caller){ctx->uid, ctx->gid, mode};
 }
 
 /* A positive errno for 0 or an error of ours: what is not for users to see becomes EIO; faults are logged. */

@@ -11,6 +11,8 @@ void entry_inherit(struct vault_entry *entry, const struct vault_entry *dir,
 
 	/* Never the creator's umask: one chgrp and chmod on a service is enough for all that comes later. */
 	entry->mode = is_file ? 0600 | (dir->mode & 0066) : 0700 | (dir->mode & 0077);
+	if (entry->class != VAULT_DRAFT)
+		entry->mode &= caller->mode;
 	entry->uid = caller->uid;
 	entry->gid = dir->gid;
 }

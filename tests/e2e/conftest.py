@@ -254,7 +254,7 @@ def permissions(path):
 
 def write(path, value):
     """One open, one write, one close, each checked."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         assert os.write(fd, value) == len(value)
     except BaseException:

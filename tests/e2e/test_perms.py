@@ -2,6 +2,8 @@
 
 import errno
 import os
+import stat
+import tempfile
 
 import pytest
 from conftest import as_user, mounts, permissions, refused, sh_ok, write
@@ -66,6 +68,44 @@ def test_a_new_field_takes_its_bits_from_the_key(prod, mode, wanted):
     os.chmod(prod / "prod/custom/mysql", mode)
     write(prod / FIELD, b"x")
     assert permissions(prod / FIELD) == wanted
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+@pytest.mark.parametrize(
+    "asked, directory, file", [(0o777, 0o750, 0o640), (0o700, 0o700, 0o600), (0o710, 0o710, 0o600), (0o540, 0o540, 0o440)]
+)
+def test_who_asks_for_less_gets_less(kf, asked, directory, file, umask):
+    kf.mnt.joinpath("prod/custom").mkdir(parents=True)
+    os.chmod(kf / "prod/custom", 0o750)
+    before = os.umask(umask)
+    try:
+        os.mkdir(kf / "prod/custom/mysql", asked)
+        os.mkdir(kf / "prod/custom/other", 0o777)
+        os.close(os.open(kf / "prod/custom/other/A", os.O_WRONLY | os.O_CREAT, asked))
+        os.mknod(kf / "prod/custom/other/B", stat.S_IFREG | asked)
+    finally:
+        os.umask(before)
+    assert permissions(kf / "prod/custom/mysql") == directory
+    assert permissions(kf / "prod/custom/other/A") == permissions(kf / "prod/custom/other/B") == file
+
+
+def test_a_draft_has_the_bits_of_its_key_and_gives_them_to_the_field(prod, field):
+    """Python's tempfile and os.replace: the file is private until then, and nobody sets its mode."""
+    os.chmod(prod / "prod/custom/mysql", 0o750)
+    os.chmod(field, 0o640)
+    fd, draft = tempfile.mkstemp(dir=field.parent)
+    os.write(fd, b"new")
+    os.close(fd)
+    os.replace(draft, field)
+    assert (field.read_bytes(), permissions(field)) == (b"new", 0o640)
+
+
+def test_a_copy_of_a_private_file_is_private(prod, place):
+    os.chmod(prod / "prod/custom/mysql", 0o750)
+    (place / "secret").write_bytes(b"x")
+    os.chmod(place / "secret", 0o600)
+    sh_ok(f"cp {place}/secret {FIELD}", prod.mnt)
+    assert permissions(prod / FIELD) == 0o600
 
 
 def test_what_is_there_keeps_its_bits(prod, field):

@@ -24,7 +24,7 @@ struct fixture {
 	struct vault *vault;
 };
 
-extern const struct vault_caller somebody; /* uid 1234, gid 5678 */
+extern const struct vault_caller somebody; /* uid 1234, gid 5678, asks for 0777 */
 
 int fixture_setup(void **state);
 int fixture_teardown(void **state);

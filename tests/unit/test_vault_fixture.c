@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-const struct vault_caller somebody = {1234, 5678};
+const struct vault_caller somebody = {1234, 5678, 0777};
 
 static const struct vault_unlock key_file = {VAULT_BY_KEY_FILE, {"0123456789abcdef0123456789abcdef", 32}};
 
