@@ -272,8 +272,8 @@ uint64_t vault_new_id(struct vault *vault);
 
 /*
  * What a new field, or a draft, called name would be, without making it: checks the name, gives it an id (the
- * tombstone's, where there is one) that nothing else will get, and owner and mode as vault_mkdir; but the mode
- * of a draft is its key's alone, since most drafts come from mkstemp(3) and become a field in the end.
+ * tombstone's, where there is one) that nothing else will get, and owner and mode as vault_mkdir; but the
+ * mode of a draft is its key's alone, since most drafts come from mkstemp(3) and become a field in the end.
  * -EEXIST: it is there. -EDQUOT: the key has DRAFTS_MAX drafts.
  */
 int vault_field_prepare(struct vault *vault, uint64_t key, struct bytes name,
@@ -343,7 +343,7 @@ struct vault_ids {
 	size_t n;
 };
 
-void vault_ids_free(struct vault_ids *changes);
+void vault_ids_free(struct vault_ids *ids);
 
 /*
  * RENAME_EXCHANGE of two keys of one type: each gets what the other has (files, extended attributes, mode,

@@ -128,6 +128,9 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	}
 	if (handle_sort(fi->fh) == HANDLE_READER)
 		atomic_fetch_add(&fs->n_open_read, 1);
+	else
+		notify_attributes(fs,
+				  ino); /* before the kernel makes the size 0, which it does first of all */
 	fi->direct_io = 1;
 	if (fuse_reply_open(req, fi) != -ENOENT)
 		return;

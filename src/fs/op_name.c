@@ -299,7 +299,7 @@ static int let_names_expire(struct fs *fs, struct job *job)
 
 	if (r == 0)
 		r = vault_lookup(fs->reader, job->new_dir, name_bytes(job->new_name), &other);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (!fleeting_add(&fs->fleeting, one.id) || !fleeting_add(&fs->fleeting, other.id))
 		return -EBUSY;

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define BATCH_MAX      256
-#define TIDY_AFTER_S   2 /* of the first removal that was not tidied away */
-#define TIDY_RETRY_S   1
-#define IDLE_FOREVER_S 3600
+#define BATCH_MAX	256
+#define TIDY_AFTER_S	2 /* of the first removal that was not tidied away */
+#define TIDY_RETRY_S	1
+#define IDLE_FOREVER_MS INT64_C(3600000)
 
 struct writer {
 	struct fs *fs;
@@ -208,7 +208,7 @@ static void queue_ready(struct writer *writer)
 /* When there is something to do, even if nobody asks. */
 static struct timespec next_wake(const struct writer *writer)
 {
-	int64_t at = monotonic_ms() + IDLE_FOREVER_S * 1000;
+	int64_t at = monotonic_ms() + IDLE_FOREVER_MS;
 
 	if (writer->tidy_at != 0 && writer->tidy_at * 1000 < at)
 		at = writer->tidy_at * 1000;

@@ -49,7 +49,9 @@ int vault_attribute_get(struct vault *vault, uint64_t id, struct bytes name, str
 
 	if (r == 0)
 		r = find(vault, &node, name, &attribute);
-	return r < 0 ? r : entry_load(vault, attribute.id, &attribute, ret_value);
+	if (r == 0)
+		r = entry_load(vault, attribute.id, &attribute, ret_value);
+	return r;
 }
 
 int vault_attribute_next(struct vault *vault, uint64_t id, uint64_t after, struct vault_entry *ret)

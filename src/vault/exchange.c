@@ -112,7 +112,7 @@ static int arrive(struct vault *vault, struct vault_entry *file, const struct se
 		file->id = id_new(vault);
 		return entry_insert(vault, file, &bytes);
 	}
-	if (r < 0)
+	if (r != 0)
 		return r;
 	file->id = found.id;
 	*ret_n_tombstones = -1;
@@ -227,7 +227,7 @@ static int exchange_keys(struct vault *vault, uint64_t one_id, uint64_t other_id
 
 	if (r == 0)
 		r = vault_get(vault, other_id, &other);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	was = one;
 	one.mode = other.mode, other.mode = was.mode;
@@ -263,9 +263,11 @@ int vault_exchange(struct vault *vault, uint64_t dir, struct bytes name, uint64_
 
 	if (r == 0)
 		r = find_key(vault, new_dir, new_name, &other);
-	if (r == 0 && one.type != other.type)
-		r = -EINVAL;
-	if (r == 0 && one.id != other.id) {
+	if (r != 0)
+		return r;
+	if (one.type != other.type)
+		return -EINVAL;
+	if (one.id != other.id) {
 		r = exchange_all_files(vault, &one, &other, &changes);
 		if (r == 0)
 			r = exchange_keys(vault, one.id, other.id);
@@ -274,7 +276,7 @@ int vault_exchange(struct vault *vault, uint64_t dir, struct bytes name, uint64_
 		if (r == 0 && new_dir != dir)
 			r = directory_touch(vault, new_dir);
 	}
-	if (r < 0)
+	if (r != 0)
 		return r;
 	ret_keys[0] = one.id;
 	ret_keys[1] = other.id;
