@@ -16,14 +16,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct flight;
 struct fs;
 struct vault;
 
 struct fs_config {
 	struct arena *arena;
-	struct vault *reader; /* taken over, also when fs_new fails */
-	struct vault *writer; /* taken over; NULL for a read-only mount */
-	int fuse_fd;	      /* /dev/fuse, mounted; taken over as well */
+	struct vault *reader;  /* taken over, also when fs_new fails */
+	struct vault *writer;  /* taken over; NULL for a read-only mount */
+	int fuse_fd;	       /* /dev/fuse, mounted; taken over as well */
+	struct flight *flight; /* of the mount (flight.h); borrowed */
+	bool is_first;	       /* of the mount's workers: the drafts of an earlier mount are cleared away */
 };
 
 /* -ENOMEM, or what vault_count says. */
@@ -35,7 +38,13 @@ int fs_new(const struct fs_config *config, struct fs **ret, struct failure *rete
  */
 int fs_replay_init(struct fs *fs, struct bytes init);
 
-/* Answers requests until the mount is gone (0) or reading fails (-errno). Once, after fs_replay_init. */
+/*
+ * Takes the mount over from a predecessor that is gone, or as the first: what the store has now, what was
+ * done and not answered, which old values are still open.  After fs_replay_init, and before fs_run.
+ */
+int fs_take_over(struct fs *fs);
+
+/* Answers requests until the mount is gone (0) or reading fails (-errno). Once, after fs_take_over. */
 int fs_run(struct fs *fs);
 
 /* Stops the writer thread after what it has, and closes the sessions. NULL is fine. */

@@ -6,7 +6,7 @@
  * directory is 0700 and its owner is checked.  Only root and the user of the supervisor are answered.
  *
  * One connection, one request of 16 bytes; integers in the byte order of the machine:
- *   0  4 version = 1    4  4 kind (enum control_kind)    8  4 flags (enum control_flag)   12  4 zero
+ *   0  4 version = 2    4  4 kind (enum control_kind)    8  4 flags (enum control_flag)   12  4 zero
  *
  * answered by
  *   STATUS  one struct control_status, after at most a second also when the worker does not answer
@@ -24,7 +24,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CONTROL_VERSION 1
+#define CONTROL_VERSION 2
 
 enum control_kind { CONTROL_STATUS = 1, CONTROL_UMOUNT, CONTROL_CHECK };
 
@@ -43,19 +43,27 @@ enum control_lack {
 	CONTROL_LACKS_RESEND = 1, /* FUSE_HAS_RESEND: a lost worker's requests cannot be asked for again */
 };
 
+#define CONTROL_DEATH_SIZE 64
+
 struct control_status {
 	uint32_t version;
 	int32_t supervisor_pid;
-	int32_t worker_pid; /* 0 while there is none */
-	uint32_t n_restarts;
-	int64_t since; /* unix s */
+	int32_t worker_pid;	   /* 0 while there is none */
+	int32_t standby_pid;	   /* 0 while none is ready */
+	uint32_t n_restarts;	   /* workers that died, and were replaced */
+	uint32_t n_poisoned;	   /* requests that were answered with EIO because they killed every worker */
+	int64_t since;		   /* unix s */
+	uint64_t n_resent;	   /* requests that a successor was asked again */
+	uint64_t longest_pause_us; /* from a worker's death to its successor's first reading */
 	uint32_t kernel_lacks;
 	uint8_t is_read_only;
 	uint8_t has_counts; /* 0: not asked for, or the worker did not answer within a second */
 	uint8_t is_stopping;
 	uint8_t zero;
 	struct handoff_counts counts;
-	char mountpoint[PATH_MAX]; /* ended by a NUL */
+	char last_death[CONTROL_DEATH_SIZE]; /* why the last worker ended; empty if none did. Ended by a NUL
+					      */
+	char mountpoint[PATH_MAX];	     /* ended by a NUL */
 	char store[PATH_MAX];
 };
 

@@ -1,32 +1,38 @@
 /*
  * The handoff: how a supervisor and its worker (keyfs serve) talk.
  *
- * The worker is started with the two descriptors of enum handoff_fd and no others above standard error.  One
- * is its end of a SOCK_SEQPACKET pair, the other a pipe that holds what unlocks the store.
+ * A worker is started with the two descriptors of enum handoff_fd and no others above standard error.  One
+ * is its end of a SOCK_SEQPACKET pair, the other what unlocks the store: for the first worker of a mount a
+ * pipe, for its successors the memory that it passed on (root_key.h).
  *
  *   supervisor                                worker
  *   OPEN, how the secret unlocks      ------> reads the secret to its end, opens and unlocks the store
+ *                                     <------ ROOT + the memory that unlocks it again (the first one only)
  *                                     <------ UNLOCKED, or FAILED and exits
- *   mounts, reads FUSE_INIT, keeps both
- *   START + fuse descriptor + INIT    ------> replays INIT
- *                                     <------ READY, or FAILED and exits
+ *   the first time, mounts, reads FUSE_INIT; keeps both
+ *   START + fuse descriptor, INIT,
+ *     flight record                   ------> replays INIT
+ *                                     <------ READY, or FAILED and exits; waits, and reads nothing
+ *   when no other worker serves:
+ *   GO                                ------> takes over (fs.h), and serves
  *   from then on, at any time:
  *   COUNT                             ------>
  *                                     <------ COUNTS
  *   CHECK + the socket of a client    ------> answers that client itself, as control.h says
  *
- * So a wrong key never makes a mount appear.  The worker ends when the device says that the mount is gone;
- * there is no message to stop it.  The supervisor keeps the fuse descriptor and the INIT bytes (a memfd,
- * read by pread from offset 0 to its end), so the same exchange can start another worker on the same mount.
+ * So a wrong key never makes a mount appear, and a successor is ready before it is needed.  A worker ends
+ * when the device says that the mount is gone, and one that waits when its socket is closed; there is no
+ * message to stop it.  The supervisor keeps the fuse descriptor, the INIT bytes (a memfd, read by pread from
+ * offset 0 to its end) and the flight record, for every worker of the mount.
  *
  * --- one message, one packet of 512 bytes, integers in the byte order of the machine ---
- *   0   4 version = 1      4   4 kind (enum handoff_kind)
+ *   0   4 version = 2      4   4 kind (enum handoff_kind)
  *   8   4 flags (OPEN), negative errno (FAILED), else 0
  *  12   4 how the secret unlocks, an enum vault_unlock_kind that is passed on unread (OPEN), else 0
  *  16  64 counts, 8 of u64 in the order of struct handoff_counts (COUNTS), else 0
  *  80 192 what went wrong, ended by a NUL (FAILED), else 0
  * 272 240 hint, the same
- * Descriptors travel beside it (SCM_RIGHTS): two with START, one with CHECK, none otherwise.
+ * Descriptors travel beside it (SCM_RIGHTS): three with START, one with ROOT and CHECK, none otherwise.
  *
  * Errors: -EPROTO not a message of this version, -EPIPE the other side is gone, -EAGAIN it does not read.
  */
@@ -38,7 +44,7 @@
 
 #include <stdint.h>
 
-#define HANDOFF_VERSION 1
+#define HANDOFF_VERSION 2
 
 enum handoff_fd {
 	HANDOFF_CONTROL_FD = 3,
@@ -55,6 +61,9 @@ enum handoff_kind {
 	HANDOFF_COUNT,
 	HANDOFF_COUNTS,
 	HANDOFF_CHECK,
+	HANDOFF_ROOT,
+	HANDOFF_GO,
+	HANDOFF_KIND_END,
 };
 
 enum handoff_flag {
@@ -89,7 +98,7 @@ struct handoff_message {
 
 _Static_assert(sizeof(struct handoff_message) == 512, "the format above");
 
-#define HANDOFF_FDS_MAX 2
+#define HANDOFF_FDS_MAX 3
 
 /* Either side. Never blocks; version is filled in. */
 int handoff_send(int socket, const struct handoff_message *message, const int *fds, unsigned n_fds);
@@ -100,10 +109,16 @@ int handoff_send(int socket, const struct handoff_message *message, const int *f
  */
 int handoff_receive(int socket, struct handoff_message *ret, int ret_fds[HANDOFF_FDS_MAX]);
 
+/* Closes those that are still there. */
+void handoff_close_fds(int fds[HANDOFF_FDS_MAX]);
+
 /* --- the worker's side --- */
 
 /* A message without content: UNLOCKED, READY. */
 int handoff_tell(enum handoff_kind kind);
+
+/* ROOT. fd stays the caller's. */
+int handoff_tell_root(int fd);
 
 /* FAILED. failure may be empty; then the text is that of code. */
 int handoff_tell_failed(int code, const struct failure *failure);

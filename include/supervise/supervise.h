@@ -29,8 +29,9 @@ struct supervise_config {
 	bool allow_other; /* asked for; root always has it */
 	bool foreground;  /* log to standard error, and stop at SIGHUP */
 	uint32_t unlock_kind;
-	int lock;   /* from supervise_claim; closed when it is over */
-	int secret; /* read end of a pipe that holds what unlocks the store; closed at once */
+	uint32_t root_unlock_kind; /* the same for what the first worker passes on to its successors */
+	int lock;		   /* from supervise_claim; closed when it is over */
+	int secret;		   /* read end of a pipe that holds what unlocks the store; closed at once */
 	int report; /* where to write one struct supervise_outcome once it is known, or -1. When its other
 		       end is closed before that, the mount is given up. */
 };

@@ -151,6 +151,7 @@ enum vault_unlock_kind {
 	VAULT_BY_PASSPHRASE,
 	VAULT_BY_KEY_FILE,
 	VAULT_BY_CREDENTIAL, /* key file slots first, then passphrase slots without a final newline */
+	VAULT_BY_ROOT,	     /* what vault_unlock_root gave: the master key itself */
 };
 
 struct vault_unlock {
@@ -171,6 +172,13 @@ int vault_create(const struct store_backend *backend, const char *where, const s
 /* -EKEYREJECTED: no slot opens with it. Checks the header under the keys, and the schema. */
 int vault_unlock(struct store *store, const struct vault_unlock *unlock, struct arena *arena,
 		 struct vault_keys **ret, struct failure *reterr);
+/*
+ * The same, and what opens the store again without a slot (VAULT_BY_ROOT), for another process to have: the
+ * number of the master key (u32, little endian) and the key.
+ */
+int vault_unlock_root(struct store *store, const struct vault_unlock *unlock, struct arena *arena,
+		      struct vault_keys **ret, struct secret **ret_root, struct failure *reterr);
+#define VAULT_ROOT_SIZE 36
 void vault_keys_free(struct vault_keys *keys);
 
 /* --- sessions --- */
@@ -216,6 +224,15 @@ int vault_snapshot_open(struct vault *vault, const struct vault_snapshot *snapsh
 /* NULL is fine. */
 void vault_snapshot_free(struct vault_snapshot *snapshot);
 
+/*
+ * The same as bytes, still sealed, for another process with the same keys: vault_snapshot_size of them.
+ * vault_snapshot_read checks that they are what a store had. -EBADMSG: they are not.
+ */
+size_t vault_snapshot_size(const struct vault_snapshot *snapshot);
+void vault_snapshot_write(const struct vault_snapshot *snapshot, unsigned char *to);
+int vault_snapshot_read(struct vault *vault, struct bytes from, struct vault_entry *ret_entry,
+			struct vault_snapshot **ret);
+
 struct vault_counts {
 	uint64_t n_services;
 	uint64_t n_keys;
@@ -243,6 +260,9 @@ void vault_rollback(struct vault *vault);
 int vault_mark(struct vault *vault);
 int vault_keep(struct vault *vault);
 int vault_undo(struct vault *vault);
+
+/* The generation that the store will have when this transaction commits; 0: it has nothing to write. */
+uint64_t vault_next_generation(const struct vault *vault);
 
 /* Removes what deleted records left behind in the store. Outside a transaction. -EBUSY: a reader holds it
  * off. */

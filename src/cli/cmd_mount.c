@@ -263,7 +263,8 @@ static int run_in_background(struct supervise_config *config)
 int cmd_mount(int argc, char **argv)
 {
 	struct arguments arguments = {.unlock = UNLOCK_OPTIONS_NONE};
-	struct supervise_config config = {.lock = -1, .secret = -1, .report = -1};
+	struct supervise_config config = {
+		.root_unlock_kind = VAULT_BY_ROOT, .lock = -1, .secret = -1, .report = -1};
 	const struct failure no_store = {"no such store", "'keyfs init' makes one"};
 	const struct failure no_mountpoint = {"no such mount point", "make the directory first"};
 	CLEANUP(cleanup_free) char *store = NULL;

@@ -7,9 +7,11 @@
  */
 #include "cleanup.h"
 #include "cli.h"
+#include "flight.h"
 #include "handoff.h"
 #include "key_file.h"
 #include "log.h"
+#include "root_key.h"
 #include "seal.h"
 #include "serve.h"
 #include "unlock.h"
@@ -32,28 +34,55 @@ int serve_open_session(const struct serve *serve, enum store_mode mode, struct v
 	return r < 0 ? r : vault_open(store, serve->keys, ret);
 }
 
-static int unlock(struct serve *serve, uint32_t kind, struct failure *reterr)
+/* What unlocks the store: the first worker has it from a person, the others from the first. */
+static int get_secret(struct serve *serve, uint32_t kind, struct secret **ret)
 {
 	CLEANUP(cleanup_close) int fd = HANDOFF_SECRET_FD;
+
+	if (kind == VAULT_BY_ROOT)
+		return root_key_get(fd, serve->arena, ret);
+	return read_secret(fd, SEAL_KEY_FILE_MAX, serve->arena, ret);
+}
+
+static int pass_on(const struct secret *root)
+{
+	CLEANUP(cleanup_close) int fd = -1;
+	int r = root_key_put(root, &fd);
+
+	return r < 0 ? r : handoff_tell_root(fd);
+}
+
+static int unlock(struct serve *serve, uint32_t kind, struct failure *reterr)
+{
 	CLEANUP(cleanup_secret_free) struct secret *secret = NULL;
+	CLEANUP(cleanup_secret_free) struct secret *root = NULL;
 	struct vault_unlock by = {.kind = (enum vault_unlock_kind)kind};
 	struct store *store;
-	int r = read_secret(fd, SEAL_KEY_FILE_MAX, serve->arena, &secret);
+	int r = get_secret(serve, kind, &secret);
 
 	if (r < 0)
 		return r;
 	by.secret = secret_bytes(secret);
-	r = store_sqlite.prepare(serve->store, reterr);
+	r = serve->is_first ? store_sqlite.prepare(serve->store, reterr) : 0;
 	if (r < 0)
 		return r;
 	r = store_sqlite.open(serve->store, STORE_READ, &store, reterr);
 	if (r < 0)
 		return r;
-	r = vault_unlock(store, &by, serve->arena, &serve->keys, reterr);
-	if (r == -EKEYREJECTED)
+	r = vault_unlock_root(store, &by, serve->arena, &serve->keys, &root, reterr);
+	if (r == -EKEYREJECTED && serve->is_first)
 		unlock_explain(store, by.kind, reterr);
 	store->backend->close(store);
-	return r;
+	return r == 0 && serve->is_first ? pass_on(root) : r;
+}
+
+struct fds {
+	int fds[HANDOFF_FDS_MAX];
+};
+
+static void handoff_close_fds_of(struct fds *fds)
+{
+	handoff_close_fds(fds->fds);
 }
 
 struct sessions {
@@ -76,31 +105,43 @@ static int open_sessions(const struct serve *serve, struct sessions *ret, struct
 	return r;
 }
 
-/* Waits for the mounted device, and takes it over. */
+/* Waits for the mounted device, and gets ready to answer. */
 static int take_mount(struct serve *serve, struct sessions *sessions, struct failure *reterr)
 {
-	CLEANUP(cleanup_close) int fuse = -1, init = -1;
 	CLEANUP(cleanup_blob_free) struct blob *request = NULL;
+	CLEANUP(handoff_close_fds_of) struct fds fds = {{-1, -1, -1}};
 	struct handoff_message message;
-	int fds[HANDOFF_FDS_MAX], r;
+	int r = handoff_expect(HANDOFF_START, &message, fds.fds);
 
-	r = handoff_expect(HANDOFF_START, &message, fds);
-	if (r < 0)
-		return r;
-	fuse = fds[0];
-	init = fds[1];
-	r = handoff_read_init(init, &request);
+	if (r == 0)
+		r = handoff_read_init(fds.fds[1], &request);
+	if (r == 0)
+		r = flight_map(fds.fds[2], &serve->flight);
 	if (r < 0)
 		return r;
 	const struct fs_config config = {
 		.arena = serve->arena,
 		.reader = sessions->reader,
 		.writer = sessions->writer,
-		.fuse_fd = take_fd(&fuse),
+		.fuse_fd = take_fd(&fds.fds[0]),
+		.flight = serve->flight,
+		.is_first = serve->is_first,
 	};
 	*sessions = (struct sessions){NULL, NULL}; /* fs_new has them */
 	r = fs_new(&config, &serve->fs, reterr);
 	return r < 0 ? r : fs_replay_init(serve->fs, blob_bytes(request));
+}
+
+/* 0 when it is this worker's turn; -EPIPE when it never will be. */
+static int wait_for_turn(struct serve *serve)
+{
+	struct handoff_message message;
+	int fds[HANDOFF_FDS_MAX];
+	int r = handoff_expect(HANDOFF_GO, &message, fds);
+
+	if (r == 0)
+		r = fs_take_over(serve->fs);
+	return r < 0 ? r : serve_control_start(serve);
 }
 
 static int start(struct serve *serve, struct failure *reterr)
@@ -113,6 +154,7 @@ static int start(struct serve *serve, struct failure *reterr)
 	if (r < 0)
 		return r;
 	serve->is_read_only = open.code & HANDOFF_READ_ONLY;
+	serve->is_first = open.unlock_kind != VAULT_BY_ROOT;
 	if (open.code & HANDOFF_SYSLOG)
 		log_to_syslog();
 	r = seal_start();
@@ -126,8 +168,6 @@ static int start(struct serve *serve, struct failure *reterr)
 		r = handoff_tell(HANDOFF_UNLOCKED);
 	if (r == 0)
 		r = take_mount(serve, &sessions, reterr);
-	if (r == 0)
-		r = serve_control_start(serve);
 	return r;
 }
 
@@ -146,6 +186,7 @@ static void end(struct serve *serve, int code)
 	fs_free(serve->fs);
 	if (atomic_load(&serve->is_checking))
 		_exit(exit_code_of(code)); /* it only reads; what it reads with must stay */
+	flight_unmap(serve->flight);
 	vault_keys_free(serve->keys);
 	arena_free(serve->arena);
 }
@@ -158,6 +199,23 @@ static bool is_started_by_supervisor(int argc)
 	return argc == 2 && getsockopt(HANDOFF_CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
 	       type == SOCK_SEQPACKET && fcntl(HANDOFF_CONTROL_FD, F_SETFD, FD_CLOEXEC) == 0 &&
 	       fcntl(HANDOFF_SECRET_FD, F_SETFD, FD_CLOEXEC) == 0;
+}
+
+static int serve_mount(struct serve *serve)
+{
+	int r = handoff_tell(HANDOFF_READY);
+
+	if (r == 0)
+		r = wait_for_turn(serve);
+	if (r == -EPIPE)
+		return 0; /* the mount is over, and no successor was needed */
+	if (r == 0) {
+		r = fs_run(serve->fs);
+		serve_control_stop(serve);
+	}
+	if (r < 0)
+		log_line(LOG_LEVEL_ERROR, "worker: reading requests", r);
+	return r;
 }
 
 int cmd_serve(int argc, char **argv)
@@ -173,16 +231,10 @@ int cmd_serve(int argc, char **argv)
 	}
 	confine();
 	r = start(&serve, &failure);
-	if (r == 0) {
-		r = handoff_tell(HANDOFF_READY);
-		if (r == 0)
-			r = fs_run(serve.fs);
-		serve_control_stop(&serve);
-		if (r < 0)
-			log_line(LOG_LEVEL_ERROR, "worker: reading requests", r);
-	} else {
+	if (r == 0)
+		r = serve_mount(&serve);
+	else
 		(void)handoff_tell_failed(r, &failure);
-	}
 	end(&serve, r);
 	return exit_code_of(r);
 }

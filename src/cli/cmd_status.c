@@ -87,6 +87,13 @@ static void print_json(const struct control_status *status)
 		else
 			(void)fputs("null", stdout);
 	}
+	(void)printf(", \"standby_pid\": %d, \"requests_resent\": %" PRIu64 ", \"requests_refused\": %u, "
+		     "\"longest_pause_us\": %" PRIu64 ", \"last_death\": ",
+		     status->standby_pid, status->n_resent, status->n_poisoned, status->longest_pause_us);
+	if (status->last_death[0])
+		json_string(stdout, status->last_death);
+	else
+		(void)fputs("null", stdout);
 	(void)printf(", \"kernel_lacks\": [%s]}",
 		     status->kernel_lacks & CONTROL_LACKS_RESEND ? "\"resend\"" : "");
 }
@@ -123,6 +130,23 @@ static void print_counts(const struct handoff_counts *of)
 		     of->n_requests, of->n_changes, of->n_commits);
 }
 
+static void print_restarts(const struct control_status *status)
+{
+	(void)printf("  standby     ");
+	if (status->standby_pid != 0)
+		(void)printf("process %d\n", status->standby_pid);
+	else
+		(void)puts("none is ready");
+	if (status->n_restarts == 0)
+		return;
+	(void)printf("  restarts    %u, the last since the worker %s\n", status->n_restarts,
+		     status->last_death);
+	(void)printf("              longest pause %" PRIu64 ".%03" PRIu64 " ms, requests sent again %" PRIu64
+		     ", refused %u\n",
+		     status->longest_pause_us / 1000, status->longest_pause_us % 1000, status->n_resent,
+		     status->n_poisoned);
+}
+
 static void print_text(const struct control_status *status)
 {
 	print_path(stdout, status->mountpoint);
@@ -132,8 +156,9 @@ static void print_text(const struct control_status *status)
 	print_time(status->since);
 	(void)printf("  supervisor  process %d%s\n", status->supervisor_pid,
 		     status->is_stopping ? ", unmounting" : "");
-	(void)printf("  worker      process %d (restarts: %u)%s\n", status->worker_pid, status->n_restarts,
+	(void)printf("  worker      process %d%s\n", status->worker_pid,
 		     status->has_counts || status->is_stopping ? "" : ", does not answer");
+	print_restarts(status);
 	if (status->has_counts)
 		print_counts(&status->counts);
 	(void)printf("  kernel      %s\n", status->kernel_lacks & CONTROL_LACKS_RESEND

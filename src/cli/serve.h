@@ -13,6 +13,8 @@
 struct serve {
 	const char *store;
 	bool is_read_only;
+	bool is_first; /* of the mount's workers */
+	struct flight *flight;
 	struct arena *arena;
 	struct vault_keys *keys;
 	struct fs *fs;

@@ -153,8 +153,7 @@ static void *control_thread(void *argument)
 			on_count(serve);
 		else if (message.kind == HANDOFF_CHECK)
 			on_check(serve, take_fd(&fds[0]));
-		cleanup_close(&fds[0]);
-		cleanup_close(&fds[1]);
+		handoff_close_fds(fds);
 	}
 	return NULL;
 }

@@ -1,5 +1,7 @@
 /* The file system as a whole: made, fed its FUSE_INIT, counted, freed. */
 #include "fs.h"
+
+#include "flight.h"
 #include "private.h"
 
 #include <errno.h>
@@ -8,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 /* A request is at most this long: the header, the largest WRITE, and what the kernel asks for besides. */
 #define RECEIVE_SIZE   (WRITE_MAX + 4096)
@@ -33,7 +36,6 @@ static int new_session(struct fs *fs)
 
 static int start(struct fs *fs, const struct fs_config *config, struct vault **writer)
 {
-	struct vault_counts counts;
 	uint32_t worker;
 	int r = secret_new(fs->arena, RECEIVE_SIZE, &fs->receive);
 
@@ -41,24 +43,13 @@ static int start(struct fs *fs, const struct fs_config *config, struct vault **w
 		return r;
 	if (getrandom(&worker, sizeof(worker), 0) != sizeof(worker))
 		return -EIO;
-	open_files_init(&fs->open_files, fs->arena, worker);
-	snapshots_init(&fs->snapshots, arena_size(config->arena) / SNAPSHOT_SHARE);
+	open_files_init(&fs->open_files, fs->arena, fs->flight, worker);
+	snapshots_init(&fs->snapshots, &fs->keep, arena_size(config->arena) / SNAPSHOT_SHARE);
 	barrier_init(&fs->barrier);
 	moves_init(&fs->moves);
-	r = vault_count(fs->reader, &counts);
-	if (r < 0)
-		return r;
-	fs->initial = (struct writer_state){
-		.n_services = counts.n_services,
-		.n_keys = counts.n_keys,
-		.n_fields = counts.n_fields,
-		.n_rows = counts.n_rows,
-		.used_bytes = counts.used_bytes,
-		.free_bytes = counts.free_bytes,
-	};
 	r = new_session(fs);
 	if (r == 0 && *writer) {
-		r = writer_start(fs, *writer, &fs->writer);
+		r = writer_start(fs, *writer, config->is_first, &fs->writer);
 		if (r == 0)
 			*writer = NULL;
 	}
@@ -79,6 +70,8 @@ int fs_new(const struct fs_config *config, struct fs **ret, struct failure *rete
 	fs->arena = config->arena;
 	fs->reader = config->reader;
 	fs->fuse_fd = config->fuse_fd;
+	fs->flight = config->flight;
+	inherit_init(&fs->inherited);
 	r = start(fs, config, &writer);
 	if (r == 0) {
 		*ret = fs;
@@ -98,8 +91,57 @@ int fs_replay_init(struct fs *fs, struct bytes init)
 	memcpy(fs->receive->data, init.data, init.len);
 	fuse_session_process_buf(fs->session, &buffer);
 	explicit_bzero(fs->receive->data, init.len);
-	fs->has_epoch = notify_names(fs) == 0;
 	return fuse_session_exited(fs->session) ? -EPROTO : 0;
+}
+
+static uint64_t monotonic_ns(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* How long nobody read. */
+static void note_pause(struct flight *flight)
+{
+	uint64_t lost_at = atomic_exchange(&flight->lost_at_ns, 0);
+	uint64_t pause = lost_at != 0 ? monotonic_ns() - lost_at : 0;
+
+	if (pause > atomic_load(&flight->longest_pause_ns))
+		atomic_store(&flight->longest_pause_ns, pause);
+}
+
+int fs_take_over(struct fs *fs)
+{
+	struct vault_counts counts;
+	uint64_t n_open;
+	int r = vault_count(fs->reader, &counts);
+
+	if (r < 0)
+		return r;
+	fs->initial = (struct writer_state){
+		.n_services = counts.n_services,
+		.n_keys = counts.n_keys,
+		.n_fields = counts.n_fields,
+		.n_rows = counts.n_rows,
+		.used_bytes = counts.used_bytes,
+		.free_bytes = counts.free_bytes,
+	};
+	r = inherit_take(fs, counts.generation);
+	if (r < 0)
+		return r;
+	keep_init(&fs->keep, fs->flight);
+	r = snapshots_inherit(&fs->snapshots, fs->reader, &n_open);
+	if (r < 0)
+		return r;
+	atomic_store(&fs->n_open_read, n_open);
+	moves_all_recent(&fs->moves);
+	if (fs->writer)
+		writer_take_over(fs->writer);
+	fs->has_epoch = notify_names(fs) == 0; /* what a predecessor had no time to say */
+	note_pause(fs->flight);
+	return 0;
 }
 
 void fs_free(struct fs *fs)
@@ -116,6 +158,7 @@ void fs_free(struct fs *fs)
 	barrier_destroy(&fs->barrier);
 	moves_destroy(&fs->moves);
 	vault_close(fs->reader);
+	inherit_destroy(&fs->inherited);
 	secret_free(fs->receive);
 	free(fs);
 }

@@ -1,5 +1,5 @@
 /* Jobs: made by the loop, freed by the writer thread. */
-#include "job.h"
+#include "private.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -7,6 +7,7 @@
 
 struct job *job_new(fuse_req_t req, const struct job_sort *sort)
 {
+	const struct fs *fs = fs_of(req);
 	struct job *job = calloc(1, sizeof(*job));
 
 	if (!job) {
@@ -15,6 +16,9 @@ struct job *job_new(fuse_req_t req, const struct job_sort *sort)
 	}
 	job->sort = sort;
 	job->req = req;
+	job->unique = fs->request.unique;
+	job->node = fs->request.nodeid;
+	job->opcode = fs->request.opcode;
 	return job;
 }
 

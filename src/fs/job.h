@@ -22,15 +22,19 @@ struct job;
 struct job_sort {
 	int (*run)(struct fs *fs, struct vault *vault, struct job *job);
 	void (*settle)(struct fs *fs, struct job *job);
-	bool removes;	 /* leaves something behind that vault_tidy should clear away */
-	bool frees;	 /* must work on a full disk */
-	bool ends_batch; /* changes what open files are: settled before any other job is run */
+	bool removes;	    /* leaves something behind that vault_tidy should clear away */
+	bool frees;	    /* must work on a full disk */
+	bool ends_batch;    /* changes what open files are: settled before any other job is run */
+	bool is_repeatable; /* leaves nothing in the store that would make it go differently the next time */
 };
 
 struct job {
 	struct job *next;
 	const struct job_sort *sort;
 	fuse_req_t req;
+	uint64_t unique; /* of the request, as it came; the next two as well */
+	uint64_t node;
+	uint32_t opcode;
 	int result;	     /* of run, or of the transaction */
 	bool ends_batch;     /* as of its sort, for this job alone */
 	int64_t ready_at_ms; /* monotonic: not run before; 0: at once */

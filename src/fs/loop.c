@@ -3,6 +3,7 @@
  * written. Requests are read into one locked buffer, which is wiped after each.  (The kernel can't read a
  * request into memfd_secret memory: it must be ordinary.)
  */
+#include "flight.h"
 #include "private.h"
 #include "statx.h"
 
@@ -30,11 +31,35 @@ static void answer_unknown(struct fs *fs, const struct fuse_in_header *in, size_
 		(void)!write(fs->fuse_fd, &out, sizeof(out)); /* ENOENT: nobody waits for it any more */
 }
 
+/* What the loop is at, in case that it does not come back from it. */
+static void enter(struct fs *fs, const struct fuse_in_header *in)
+{
+	struct flight_request *at = &fs->flight->loop;
+
+	fs->request = *in;
+	at->ino = in->nodeid;
+	at->opcode = in->opcode;
+	atomic_store(&at->unique, in->unique);
+}
+
+static void leave(struct fs *fs)
+{
+	struct flight *flight = fs->flight;
+
+	if (fs->request.unique & FLIGHT_RESENT)
+		atomic_fetch_add_explicit(&flight->n_resent, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&flight->n_requests, 1, memory_order_relaxed);
+	atomic_store(&flight->loop.unique, 0);
+}
+
 static void answer(struct fs *fs, size_t len)
 {
-	const struct fuse_in_header *in = (const void *)fs->receive->data;
-	struct fuse_buf buffer = {.size = len, .mem = fs->receive->data};
+	struct fuse_in_header *in = (void *)fs->receive->data;
+	struct fuse_buf buffer = {.mem = fs->receive->data};
 
+	if (inherit_answers(fs, in, &len))
+		return;
+	buffer.size = len;
 	if (in->opcode > LIBFUSE_LAST)
 		answer_unknown(fs, in, len);
 	else
@@ -48,7 +73,9 @@ int fs_run(struct fs *fs)
 
 		if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
 			atomic_fetch_add_explicit(&fs->n_requests, 1, memory_order_relaxed);
+			enter(fs, (const void *)fs->receive->data);
 			answer(fs, (size_t)n);
+			leave(fs);
 			explicit_bzero(fs->receive->data, (size_t)n);
 		} else if (n >= 0) {
 			return -EPROTO;

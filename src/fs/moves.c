@@ -19,6 +19,13 @@ void moves_init(struct moves *moves)
 	(void)pthread_mutex_init(&moves->mutex, NULL);
 }
 
+void moves_all_recent(struct moves *moves)
+{
+	(void)pthread_mutex_lock(&moves->mutex);
+	moves->all_until_ms = now_ms() + RECENT_MS;
+	(void)pthread_mutex_unlock(&moves->mutex);
+}
+
 void moves_destroy(struct moves *moves)
 {
 	(void)pthread_mutex_destroy(&moves->mutex);

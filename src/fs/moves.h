@@ -28,6 +28,9 @@ struct moves {
 void moves_init(struct moves *moves);
 void moves_destroy(struct moves *moves);
 
+/* A predecessor may have renamed any file just now. */
+void moves_all_recent(struct moves *moves);
+
 /* ino was renamed now. By the writer thread, before the rename is answered. */
 void moves_note(struct moves *moves, uint64_t ino);
 bool moves_is_recent(struct moves *moves, uint64_t ino);

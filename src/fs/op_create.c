@@ -116,7 +116,7 @@ static void settle_create(struct fs *fs, struct job *job)
 		handle_close(&fs->open_files, job->fi.fh);
 }
 
-static const struct job_sort create_job = {.run = run_create, .settle = settle_create};
+static const struct job_sort create_job = {.run = run_create, .settle = settle_create, .is_repeatable = true};
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {

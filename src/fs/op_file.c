@@ -18,7 +18,7 @@ static int open_for_reading(struct fs *fs, uint64_t ino, struct fuse_file_info *
 {
 	struct snapshot *snapshot;
 	struct vault_entry entry;
-	int r = snapshot_acquire(&fs->snapshots, fs->reader, ino, &entry, &snapshot);
+	int r = snapshot_acquire(&fs->snapshots, fs->reader, ino, &entry, fs->request.unique, &snapshot);
 
 	if (r < 0)
 		return r;
@@ -146,7 +146,8 @@ void forget_reader(struct fs *fs, uint64_t ino, uint64_t fh)
 	if (atomic_load(&fs->n_open_read) > 0) /* a predecessor's handles were not counted here */
 		atomic_fetch_sub(&fs->n_open_read, 1);
 	if (node_space(ino) == SPACE_ROW)
-		snapshot_release(&fs->snapshots, file_of_reader(fs, ino, fh), handle_version(fh));
+		snapshot_release(&fs->snapshots, file_of_reader(fs, ino, fh), handle_version(fh),
+				 fs->request.unique);
 }
 
 /* --- read --- */
@@ -200,7 +201,8 @@ static void read_snapshot(fuse_req_t req, uint64_t ino, const struct fuse_file_i
 	int r = check_fill(fs, file, fi);
 
 	if (r == 0)
-		r = snapshot_find(&fs->snapshots, fs->reader, file, handle_version(fi->fh), &snapshot);
+		r = snapshot_find(&fs->snapshots, fs->reader, file, handle_version(fi->fh),
+				  fs->request.unique, &snapshot);
 	if (r == 0)
 		r = snapshot_value(&fs->snapshots, fs->reader, snapshot, &value);
 	if (r != 0)

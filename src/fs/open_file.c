@@ -1,15 +1,16 @@
 /* Open files: private copies of values, and fields that are not stored yet. */
 #include "node_id.h"
 #include "open_file_private.h"
+#include "unwritten.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-void open_files_init(struct open_files *files, struct arena *arena, uint32_t worker)
+void open_files_init(struct open_files *files, struct arena *arena, struct flight *flight, uint32_t worker)
 {
-	*files = (struct open_files){.arena = arena, .worker = worker, .next_number = 1};
+	*files = (struct open_files){.arena = arena, .flight = flight, .worker = worker, .next_number = 1};
 	(void)pthread_mutex_init(&files->mutex, NULL);
 }
 
@@ -61,12 +62,29 @@ static void unlink_pending(struct open_files *files, struct open_file *file)
 	}
 }
 
+/* What the file is has changed: so has what its handles stand for. */
+static void record_again(struct open_files *files, const struct open_file *file)
+{
+	unsigned n = file->n_handles;
+
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS && n > 0; i++) {
+		for (struct write_handle *at = files->handles[i]; at; at = at->next) {
+			if (at->file != file)
+				continue;
+			n--;
+			if (at->unwritten != UNWRITTEN_NONE)
+				unwritten_update(files->flight, at->unwritten, file);
+		}
+	}
+}
+
 /* The one place where a state changes: the list of pending files follows. */
 static void set_state(struct open_files *files, struct open_file *file, enum open_state state)
 {
 	if (file->state == OPEN_PENDING && state != OPEN_PENDING)
 		unlink_pending(files, file);
 	file->state = state;
+	record_again(files, file);
 }
 
 static void unlink_file(struct open_files *files, struct open_file *file)
@@ -116,6 +134,7 @@ void open_files_drop_handle(struct open_files *files, struct write_handle *handl
 	}
 	if (--files->n_handles == 0)
 		files->has_renamed = false;
+	unwritten_remove(files->flight, handle->unwritten);
 	drop_file(files, handle->file);
 	drop_copy(files, handle->copy);
 	drop_copy(files, handle->stored);
@@ -180,6 +199,7 @@ static int new_handle(struct open_files *files, struct open_file *file, uid_t ui
 	handle->uid = uid;
 	handle->copy = copy;
 	handle->is_changed = is_changed;
+	handle->unwritten = is_changed ? unwritten_add(files->flight, handle->fh, file) : UNWRITTEN_NONE;
 	handle->next = *handle_bucket(files, handle->fh);
 	*handle_bucket(files, handle->fh) = handle;
 	files->n_handles++;
@@ -332,8 +352,8 @@ void open_file_stored(struct open_files *files, struct open_file *file, const st
 {
 	if (file->state == OPEN_GONE || file->entry.id != entry->id)
 		return;
-	set_state(files, file, OPEN_LIVE);
 	file->entry = *entry;
+	set_state(files, file, OPEN_LIVE);
 	pending_attributes_free(&file->attributes);
 }
 
@@ -357,6 +377,8 @@ static void move_handles(struct open_files *files, struct open_file *from, struc
 			at->file = to;
 			to->n_handles++;
 			n--;
+			if (at->unwritten != UNWRITTEN_NONE)
+				unwritten_update(files->flight, at->unwritten, to);
 			drop_file(files, from);
 		}
 	}
@@ -430,6 +452,7 @@ int open_file_set_pending(struct open_files *files, uint64_t ino, const struct v
 		file->entry.gid = set->gid;
 	if (set->what & VAULT_SET_MTIME)
 		file->entry.mtime_ns = file->mtime_ns = set->mtime_ns;
+	record_again(files, file);
 	*ret = file->entry;
 	return 0;
 }
@@ -439,8 +462,10 @@ void open_file_set_mtime(struct open_files *files, uint64_t ino, int64_t mtime_n
 	LOCKED(files);
 	struct open_file *file = open_files_find(files, ino);
 
-	if (file)
-		file->mtime_ns = mtime_ns;
+	if (!file)
+		return;
+	file->mtime_ns = mtime_ns;
+	record_again(files, file);
 }
 
 bool open_file_is_writing_in(struct open_files *files, uint64_t key)

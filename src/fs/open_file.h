@@ -23,6 +23,8 @@
 
 #define OPEN_FILE_BUCKETS 1024
 
+struct flight;
+
 enum open_state {
 	OPEN_PENDING, /* created, not stored */
 	OPEN_LIVE,    /* stored; entry.birth says which life of the name it is */
@@ -54,6 +56,7 @@ struct write_handle {
 	unsigned n_commits;    /* on their way through the writer thread */
 	bool is_changed;       /* the copy is not what was, or is being, stored */
 	bool is_owner_killed;  /* the last process to close it was killed */
+	int unwritten; /* its place in the flight record while nothing was written to it; or UNWRITTEN_NONE */
 	int error; /* the first that failed, or EIO when a writer was killed: nothing is stored any more */
 	unsigned n_writers;
 	bool has_more_writers; /* than fit: any flush counts as a writer's */
@@ -66,6 +69,7 @@ struct write_handle {
 struct open_files {
 	pthread_mutex_t mutex;
 	struct arena *arena;
+	struct flight *flight; /* borrowed */
 	struct open_file *files[OPEN_FILE_BUCKETS];
 	struct open_file *pending;
 	struct write_handle *handles[OPEN_FILE_BUCKETS];
@@ -76,7 +80,7 @@ struct open_files {
 	size_t bytes;	  /* of the arena that private copies take; at most half of it */
 };
 
-void open_files_init(struct open_files *files, struct arena *arena, uint32_t worker);
+void open_files_init(struct open_files *files, struct arena *arena, struct flight *flight, uint32_t worker);
 void open_files_destroy(struct open_files *files);
 
 /* --- opening --- */

@@ -7,6 +7,7 @@
 #include "barrier.h"
 #include "fleeting.h"
 #include "fs.h"
+#include "inherit.h"
 #include "job.h"
 #include "moves.h"
 #include "node_id.h"
@@ -17,6 +18,7 @@
 #include "writer.h"
 
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <stdatomic.h>
 
 /* How long the kernel may use a name or attributes without asking, in seconds. */
@@ -29,9 +31,13 @@ struct fs {
 	struct arena *arena;
 	int fuse_fd;
 	struct fuse_session *session;
-	struct secret *receive;	    /* the request being answered; wiped after each */
-	struct vault *reader;	    /* the loop's session */
-	struct snapshots snapshots; /* the loop's */
+	struct flight *flight;
+	struct inherited inherited;
+	struct keep keep;	       /* the loop's */
+	struct secret *receive;	       /* the request being answered; wiped after each */
+	struct fuse_in_header request; /* its header, as it came */
+	struct vault *reader;	       /* the loop's session */
+	struct snapshots snapshots;    /* the loop's */
 	struct open_files open_files;
 	struct barrier barrier;
 	struct moves moves;

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-void snapshots_init(struct snapshots *snapshots, size_t budget)
+void snapshots_init(struct snapshots *snapshots, struct keep *keep, size_t budget)
 {
-	*snapshots = (struct snapshots){.budget = budget};
+	*snapshots = (struct snapshots){.budget = budget, .keep = keep};
 }
 
 static struct snapshot **bucket_of(struct snapshots *snapshots, uint64_t ino)
@@ -99,6 +99,7 @@ static int make(struct snapshots *snapshots, const struct vault_entry *entry, st
 	snapshot->version = entry->value_version;
 	snapshot->entry = *entry;
 	snapshot->sealed = sealed;
+	snapshot->kept = KEEP_NONE;
 	snapshot->next = *bucket_of(snapshots, entry->id);
 	*bucket_of(snapshots, entry->id) = snapshot;
 	*ret = snapshot;
@@ -134,8 +135,35 @@ static int current(struct snapshots *snapshots, struct vault *vault, uint64_t in
 	return 0;
 }
 
+/* A successor must be able to show it as well. */
+static void keep_new(struct keep *keep, struct snapshot *snapshot, uint64_t unique)
+{
+	unsigned char *to;
+	int index = keep_reserve(keep, vault_snapshot_size(snapshot->sealed), &to);
+
+	if (index == KEEP_NONE)
+		return;
+	vault_snapshot_write(snapshot->sealed, to);
+	keep_publish(keep, index, snapshot->ino, snapshot->version, unique);
+	snapshot->kept = index;
+}
+
+static void add_handle(struct snapshots *snapshots, struct snapshot *snapshot, uint64_t unique)
+{
+	struct keep *keep = snapshots->keep;
+
+	if (snapshot->kept != KEEP_NONE && keep->repeated == (unique & ~FLIGHT_RESENT) &&
+	    unique & FLIGHT_RESENT)
+		return; /* a predecessor counted it, and had no time to say so */
+	snapshot->n_handles++;
+	if (snapshot->kept != KEEP_NONE)
+		keep_count(keep, snapshot->kept, snapshot->n_handles, unique);
+	else if (snapshot->n_handles == 1)
+		keep_new(keep, snapshot, unique);
+}
+
 int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t ino,
-		     struct vault_entry *ret_entry, struct snapshot **ret)
+		     struct vault_entry *ret_entry, uint64_t unique, struct snapshot **ret)
 {
 	const struct secret *value;
 	struct snapshot *snapshot;
@@ -149,13 +177,13 @@ int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t 
 			forget(snapshots, snapshot);
 		return r;
 	}
-	snapshot->n_handles++;
+	add_handle(snapshots, snapshot, unique);
 	*ret = snapshot;
 	return 0;
 }
 
 int snapshot_find(struct snapshots *snapshots, struct vault *vault, uint64_t ino, uint64_t version,
-		  struct snapshot **ret)
+		  uint64_t unique, struct snapshot **ret)
 {
 	struct vault_entry entry;
 	struct snapshot *snapshot = find(snapshots, ino, version);
@@ -165,11 +193,11 @@ int snapshot_find(struct snapshots *snapshots, struct vault *vault, uint64_t ino
 		*ret = snapshot;
 		return 0;
 	}
-	r = snapshot_acquire(snapshots, vault, ino, &entry, &snapshot);
+	r = snapshot_acquire(snapshots, vault, ino, &entry, unique, &snapshot);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	if (snapshot->version != version) {
-		snapshot_release(snapshots, ino, snapshot->version);
+		snapshot_release(snapshots, ino, snapshot->version, unique);
 		return -ESTALE;
 	}
 	*ret = snapshot;
@@ -189,13 +217,62 @@ int snapshot_any(const struct snapshots *snapshots, uint64_t ino, struct vault_e
 	return 0;
 }
 
-void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t version)
+void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t version, uint64_t unique)
 {
 	struct snapshot *snapshot = find(snapshots, ino, version);
+	struct keep *keep = snapshots->keep;
 
-	/* A predecessor's handle that was never read from here has none. */
-	if (snapshot && --snapshot->n_handles == 0)
+	/* A predecessor's handle whose value could not be kept, and that was never read from here, has none.
+	 */
+	if (!snapshot)
+		return;
+	if (snapshot->kept != KEEP_NONE && keep->repeated == (unique & ~FLIGHT_RESENT) &&
+	    unique & FLIGHT_RESENT)
+		return;
+	snapshot->n_handles--;
+	if (snapshot->kept != KEEP_NONE)
+		keep_count(keep, snapshot->kept, snapshot->n_handles, unique);
+	if (snapshot->n_handles == 0)
 		forget(snapshots, snapshot);
+}
+
+/* -EBADMSG: what is there is not what a store had. */
+static int inherit(struct snapshots *snapshots, struct vault *vault, int index, const struct kept *kept)
+{
+	struct vault_snapshot *sealed;
+	struct vault_entry entry;
+	struct snapshot *snapshot;
+	int r = vault_snapshot_read(vault, kept->bytes, &entry, &sealed);
+
+	if (r == 0 && (entry.id != kept->ino || entry.value_version != kept->version)) {
+		vault_snapshot_free(sealed);
+		r = -EBADMSG;
+	}
+	if (r == 0)
+		r = make(snapshots, &entry, sealed, &snapshot);
+	if (r < 0)
+		return r;
+	snapshot->n_handles = kept->n_handles;
+	snapshot->kept = index;
+	return 0;
+}
+
+int snapshots_inherit(struct snapshots *snapshots, struct vault *vault, uint64_t *ret_n_handles)
+{
+	*ret_n_handles = 0;
+	for (int i = 0; i < FLIGHT_KEPT_MAX; i++) {
+		struct kept kept;
+		int r = keep_get(snapshots->keep, (unsigned)i, &kept) ? inherit(snapshots, vault, i, &kept)
+								      : 0;
+
+		if (r == -ENOMEM)
+			return r;
+		if (r < 0)
+			keep_count(snapshots->keep, i, 0, 0); /* its readers are told ESTALE */
+		else
+			*ret_n_handles += kept.version != 0 ? kept.n_handles : 0;
+	}
+	return 0;
 }
 
 void snapshots_destroy(struct snapshots *snapshots)

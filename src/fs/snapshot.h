@@ -8,6 +8,7 @@
 #ifndef KEYFS_FS_SNAPSHOT_H
 #define KEYFS_FS_SNAPSHOT_H
 
+#include "keep.h"
 #include "secret.h"
 #include "vault.h"
 
@@ -22,6 +23,7 @@ struct snapshot {
 	uint64_t version;
 	struct vault_entry entry;
 	unsigned n_handles;
+	int kept; /* its place in the flight record, or KEEP_NONE */
 	struct vault_snapshot *sealed;
 	struct secret *value; /* as written; NULL when it was dropped */
 };
@@ -31,22 +33,25 @@ struct snapshots {
 	struct snapshot *open;
 	size_t plaintext; /* bytes of the arena that the open ones take */
 	size_t budget;
+	struct keep *keep; /* borrowed */
 };
 
-void snapshots_init(struct snapshots *snapshots, size_t budget);
+void snapshots_init(struct snapshots *snapshots, struct keep *keep, size_t budget);
+/* Those that a predecessor's handles show. *ret_n_handles: how many these are. */
+int snapshots_inherit(struct snapshots *snapshots, struct vault *vault, uint64_t *ret_n_handles);
 void snapshots_destroy(struct snapshots *snapshots);
 
 /*
- * One more handle on the current version of field ino; opens it, so that damage shows at once. -ENOENT when
- * ino is no live field, and what vault_snapshot_open says.
+ * One more handle on the current version of field ino, by the request unique; opens it, so that damage shows
+ * at once. -ENOENT when ino is no live field, and what vault_snapshot_open says.
  */
 int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t ino,
-		     struct vault_entry *ret_entry, struct snapshot **ret);
+		     struct vault_entry *ret_entry, uint64_t unique, struct snapshot **ret);
 
 /* What a handle on (ino, version) shows; made again from the store when a predecessor had it. -ESTALE: gone.
  */
 int snapshot_find(struct snapshots *snapshots, struct vault *vault, uint64_t ino, uint64_t version,
-		  struct snapshot **ret);
+		  uint64_t unique, struct snapshot **ret);
 
 /* The entry and presented size of any version of it that is still open; -ENOENT. */
 int snapshot_any(const struct snapshots *snapshots, uint64_t ino, struct vault_entry *ret, size_t *ret_size);
@@ -55,6 +60,6 @@ int snapshot_any(const struct snapshots *snapshots, uint64_t ino, struct vault_e
 int snapshot_value(struct snapshots *snapshots, struct vault *vault, struct snapshot *snapshot,
 		   const struct secret **ret);
 
-void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t version);
+void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t version, uint64_t unique);
 
 #endif

@@ -1,5 +1,6 @@
 /* Writing handles: the private copy, who wrote to it, and when it has to be stored. */
 #include "open_file_private.h"
+#include "unwritten.h"
 
 #include <errno.h>
 #include <string.h>
@@ -147,8 +148,16 @@ static int apply_write(struct open_files *files, struct write_handle *handle,
 	return rule_value_so_far(rule_of(handle), secret_bytes(handle->copy));
 }
 
-static void note_change(struct write_handle *handle, uint64_t owner, int thread)
+/* A successor has no longer to store what its opening alone would have stored. */
+static void forget_unwritten(struct open_files *files, struct write_handle *handle)
 {
+	unwritten_remove(files->flight, handle->unwritten);
+	handle->unwritten = UNWRITTEN_NONE;
+}
+
+static void note_change(struct open_files *files, struct write_handle *handle, uint64_t owner, int thread)
+{
+	forget_unwritten(files, handle);
 	handle->is_changed = true;
 	handle->file->mtime_ns = VAULT_NOW;
 	note_writer(handle, owner, thread);
@@ -164,7 +173,7 @@ int handle_write(struct open_files *files, uint64_t fh, const struct handle_writ
 	if (handle->error == 0)
 		handle->error = apply_write(files, handle, write);
 	if (handle->error == 0)
-		note_change(handle, write->owner, write->thread);
+		note_change(files, handle, write->owner, write->thread);
 	return handle->error;
 }
 
@@ -181,7 +190,7 @@ int handle_truncate(struct open_files *files, uint64_t fh, size_t size, int thre
 	if (handle->error == 0)
 		handle->error = rule_value_so_far(rule_of(handle), secret_bytes(handle->copy));
 	if (handle->error == 0)
-		note_change(handle, 0, thread);
+		note_change(files, handle, 0, thread);
 	return handle->error;
 }
 
@@ -194,7 +203,7 @@ static int truncate_copy(struct open_files *files, struct write_handle *handle, 
 		return r;
 	r = rule_value_so_far(rule_of(handle), secret_bytes(handle->copy));
 	if (r == 0)
-		note_change(handle, 0, 0);
+		note_change(files, handle, 0, 0);
 	else
 		(void)set_size(files, handle,
 			       old); /* only zeros that were added can be refused; there is room */
@@ -268,6 +277,8 @@ int handle_flush(struct open_files *files, uint64_t fh, const struct flusher *fl
 		return -EIO;
 	if (handle->error < 0)
 		return handle->error;
+	if (flusher->is_killed)
+		forget_unwritten(files, handle);
 	if (!must_store(handle, flusher))
 		return handle->n_commits > 0 ? FLUSH_WAIT : FLUSH_DONE;
 	r = rule_value(rule_of(handle), secret_bytes(content_of(handle)));
@@ -316,6 +327,7 @@ void handle_committed(struct open_files *files, struct commit *commit, int resul
 	if (!commit->is_owned)
 		take_back(files, handle);
 	commit->value = NULL;
+	forget_unwritten(files, handle);
 	if (result < 0)
 		handle->error = result;
 	else if (entry)

@@ -1,5 +1,7 @@
 /* The writer thread and its queue. */
 #include "writer.h"
+
+#include "flight.h"
 #include "log.h"
 #include "private.h"
 
@@ -57,12 +59,37 @@ static void tidy(struct writer *writer)
 
 /* --- a batch --- */
 
+/* What the thread is at, in case that it does not come back from it; NULL: nothing. */
+static void enter(struct writer *writer, const struct job *job)
+{
+	struct flight_request *at = &writer->fs->flight->writer;
+
+	if (job) {
+		at->ino = job->node;
+		at->opcode = job->opcode;
+	}
+	atomic_store(&at->unique, job ? job->unique : 0);
+}
+
+/* Who comes after this worker must know what was carried out, if the transaction is. */
+static int commit(struct writer *writer, const struct job *batch)
+{
+	uint64_t generation = vault_next_generation(writer->vault);
+	int r = generation != 0 ? inherit_note(writer->fs, generation, batch) : 0;
+
+	if (r == 0)
+		return vault_commit(writer->vault);
+	vault_rollback(writer->vault);
+	return r;
+}
+
 /* One job inside the transaction. True when the transaction is still there. */
 static bool run_marked(struct writer *writer, struct job *job)
 {
 	int r = vault_mark(writer->vault);
 
 	if (r == 0) {
+		enter(writer, job);
 		r = job->result = job->sort->run(writer->fs, writer->vault, job);
 		if (r == 0)
 			r = vault_keep(writer->vault);
@@ -87,7 +114,7 @@ static int run_batch(struct writer *writer, struct job *batch)
 			return job->result;
 		}
 	}
-	return vault_commit(writer->vault);
+	return commit(writer, batch);
 }
 
 static void note_commit(struct writer *writer, unsigned n_changes)
@@ -135,9 +162,12 @@ static void settle_all(struct writer *writer, struct job *batch)
 		batch = job->next;
 		if (job->result == 0 && job->sort->removes && writer->tidy_at == 0)
 			writer->tidy_at = monotonic_s() + TIDY_AFTER_S;
+		enter(writer, job);
 		job->sort->settle(writer->fs, job);
 		job_free(job);
 	}
+	enter(writer, NULL);
+	atomic_fetch_add(&writer->fs->flight->n_batches, 1);
 }
 
 /* On a full disk: once more with the room that the emptied log gives, and a removal with the space held back.
@@ -281,7 +311,7 @@ static int init_condition(pthread_cond_t *condition)
 	return 0;
 }
 
-int writer_start(struct fs *fs, struct vault *vault, struct writer **ret)
+int writer_start(struct fs *fs, struct vault *vault, bool is_first, struct writer **ret)
 {
 	CLEANUP(cleanup_free) struct writer *writer = calloc(1, sizeof(*writer));
 	int r;
@@ -295,17 +325,21 @@ int writer_start(struct fs *fs, struct vault *vault, struct writer **ret)
 	if (r < 0)
 		return r;
 	(void)pthread_mutex_init(&writer->mutex, NULL);
-	r = vault_clear_drafts(vault);
+	r = is_first ? vault_clear_drafts(vault) : 0;
 	if (r < 0)
 		return r;
-	(void)vault_reserve_hold(vault); /* on a disk that is full already there is none */
-	note_commit(writer, 0);
-	writer->state.n_commits = 0;
 	r = pthread_create(&writer->thread, NULL, writer_main, writer);
 	if (r != 0)
 		return -r;
 	*ret = TAKE(writer);
 	return 0;
+}
+
+void writer_take_over(struct writer *writer)
+{
+	(void)vault_reserve_hold(writer->vault); /* on a disk that is full already there is none */
+	note_commit(writer, 0);
+	writer->state.n_commits = 0;
 }
 
 void writer_submit(struct writer *writer, struct job *job)

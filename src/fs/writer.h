@@ -13,8 +13,11 @@
 
 struct writer;
 
-/* Takes vault over when it returns 0. -ENOMEM, -EAGAIN. */
-int writer_start(struct fs *fs, struct vault *vault, struct writer **ret);
+/* Takes vault over when it returns 0. is_first: drafts are cleared away. -ENOMEM, -EAGAIN. */
+int writer_start(struct fs *fs, struct vault *vault, bool is_first, struct writer **ret);
+
+/* Before the first job: the store is this one's alone from now on. */
+void writer_take_over(struct writer *writer);
 
 /* Takes job over; it is settled sometime. */
 void writer_submit(struct writer *writer, struct job *job);

@@ -3,9 +3,13 @@
 
 #include "cleanup.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -54,4 +58,39 @@ int child_wait(pid_t pid, int64_t deadline, int *ret_status)
 		return -ETIMEDOUT;
 	}
 	return waitpid(pid, ret_status, 0) == pid ? 0 : -errno;
+}
+
+/* proc(5): the state is the letter after the name in parentheses, which may hold any byte itself. */
+static char state_of(int tasks, const char *task)
+{
+	CLEANUP(cleanup_close) int fd = -1;
+	char path[64], text[256];
+	const char *end;
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "%.16s/stat", task);
+	fd = openat(tasks, path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return '\0';
+	text[n] = '\0';
+	end = strrchr(text, ')');
+	return end && end[1] == ' ' ? end[2] : '\0';
+}
+
+bool child_waits_for_disk(pid_t pid)
+{
+	bool waits = false;
+	char path[32];
+	const struct dirent *task;
+	DIR *tasks;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	tasks = opendir(path);
+	if (!tasks)
+		return false;
+	while (!waits && (task = readdir(tasks)))
+		waits = state_of(dirfd(tasks), task->d_name) == 'D';
+	(void)closedir(tasks);
+	return waits;
 }

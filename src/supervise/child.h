@@ -2,6 +2,7 @@
 #ifndef KEYFS_SUPERVISE_CHILD_H
 #define KEYFS_SUPERVISE_CHILD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -16,5 +17,8 @@ void child_exec(const char *program, const char *const *argv);
 
 /* Waits until the child ends, and kills it at the deadline (of clock_ms): 0, or -ETIMEDOUT. */
 int child_wait(pid_t pid, int64_t deadline, int *ret_status);
+
+/* Whether a thread of it is in uninterruptible sleep: a disk does not answer, and no signal would help. */
+bool child_waits_for_disk(pid_t pid);
 
 #endif

@@ -58,7 +58,13 @@ static void answer_status(struct supervisor *supervisor, struct client *client, 
 {
 	struct control_status *status = &supervisor->status;
 
+	status->worker_pid = supervisor->active.pid;
+	status->standby_pid = supervisor->standby.is_ready ? supervisor->standby.pid : 0;
 	status->has_counts = has_counts;
+	if (supervisor->flight) {
+		status->n_resent = atomic_load(&supervisor->flight->n_resent);
+		status->longest_pause_us = atomic_load(&supervisor->flight->longest_pause_ns) / 1000;
+	}
 	status->is_stopping = supervisor->phase > PHASE_SERVING;
 	answer(client, (struct bytes){status, sizeof(*status)});
 }
@@ -70,7 +76,7 @@ static void on_status(struct supervisor *supervisor, struct client *client, uint
 		return;
 	}
 	if (!supervisor->is_counting)
-		supervisor->is_counting = worker_send(supervisor, HANDOFF_COUNT, NULL, 0) == 0;
+		supervisor->is_counting = worker_send(&supervisor->active, HANDOFF_COUNT, NULL, 0) == 0;
 	client->wait = WAIT_COUNTS;
 	client->deadline = clock_ms() + COUNTS_MS;
 }
@@ -84,7 +90,8 @@ static void on_check(struct supervisor *supervisor, struct client *client)
 		.code = -EAGAIN,
 	};
 
-	if (supervisor->phase == PHASE_SERVING && worker_send(supervisor, HANDOFF_CHECK, &client->fd, 1) == 0)
+	if (supervisor->phase == PHASE_SERVING &&
+	    worker_send(&supervisor->active, HANDOFF_CHECK, &client->fd, 1) == 0)
 		clients_drop(client);
 	else
 		answer(client, (struct bytes){&busy, sizeof(busy)});

@@ -12,14 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-
-static const char *const deaths[] = {
-	[SIGABRT] = "worker: ended by SIGABRT", [SIGBUS] = "worker: ended by SIGBUS",
-	[SIGFPE] = "worker: ended by SIGFPE",	[SIGILL] = "worker: ended by SIGILL",
-	[SIGKILL] = "worker: ended by SIGKILL", [SIGSEGV] = "worker: ended by SIGSEGV",
-	[SIGSYS] = "worker: ended by SIGSYS",	[SIGTERM] = "worker: ended by SIGTERM",
-};
 
 void supervisor_settle(struct supervisor *supervisor, enum supervise_subject subject, int code,
 		       const struct failure *failure)
@@ -66,23 +58,23 @@ void supervisor_detach(struct supervisor *supervisor)
 
 void supervisor_dismiss(struct supervisor *supervisor)
 {
-	if (supervisor->status.worker_pid == 0) {
-		supervisor->phase = PHASE_OVER;
+	if (supervisor->active.pid == 0) {
+		supervisor_part(supervisor);
 		return;
 	}
-	cleanup_close(&supervisor->control);
-	supervisor->control = -1;
+	cleanup_close(&supervisor->active.control);
+	supervisor->active.control = -1;
 	supervisor->phase = PHASE_DISMISSED;
 	supervisor->deadline = clock_ms() + DISMISSED_MS;
 }
 
 void supervisor_kill(struct supervisor *supervisor)
 {
-	if (supervisor->status.worker_pid == 0) {
-		supervisor->phase = PHASE_OVER;
+	if (supervisor->active.pid == 0) {
+		supervisor_part(supervisor);
 		return;
 	}
-	(void)kill(supervisor->status.worker_pid, SIGKILL);
+	(void)kill(supervisor->active.pid, SIGKILL);
 	supervisor->phase = PHASE_KILLED;
 	supervisor->deadline = clock_ms() + KILLED_MS;
 }
@@ -107,7 +99,7 @@ void supervisor_leave(struct supervisor *supervisor)
 {
 	supervisor->phase = PHASE_LEAVING;
 	supervisor->deadline = clock_ms() + LEAVING_MS;
-	if (worker_send(supervisor, HANDOFF_COUNT, NULL, 0) < 0)
+	if (worker_send(&supervisor->active, HANDOFF_COUNT, NULL, 0) < 0)
 		supervisor_cut_off(supervisor, false);
 }
 
@@ -121,29 +113,13 @@ void supervisor_cut_off(struct supervisor *supervisor, bool is_counted)
 	supervisor_kill(supervisor);
 }
 
-static void log_death(int status)
+void supervisor_part(struct supervisor *supervisor)
 {
-	int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-
-	if (number > 0 && (size_t)number < sizeof(deaths) / sizeof(deaths[0]) && deaths[number])
-		log_line(LOG_LEVEL_ERROR, deaths[number], 0);
-	else
-		log_line(LOG_LEVEL_ERROR, number > 0 ? "worker: ended by a signal" : "worker: gave up", 0);
-}
-
-void supervisor_on_worker_gone(struct supervisor *supervisor, int status)
-{
-	const struct failure failure = {"the worker ended before the mount was ready", NULL};
-
-	worker_read(supervisor); /* its last words */
-	supervisor->status.worker_pid = 0;
-	if (supervisor->phase < PHASE_SERVING) {
-		supervisor_settle(supervisor, SUPERVISE_STORE, -EIO, &failure);
-		supervisor_detach(supervisor);
-	} else if (supervisor->phase == PHASE_SERVING && !mount_is_over(supervisor->fuse)) {
-		log_death(status);
-		supervisor_detach(supervisor);
-		supervisor->result = -ECONNABORTED;
-	}
 	supervisor->phase = PHASE_OVER;
+	if (supervisor->standby.pid == 0)
+		return;
+	cleanup_close(&supervisor->standby.control);
+	supervisor->standby.control = -1;
+	supervisor->phase = PHASE_PARTING;
+	supervisor->deadline = clock_ms() + PARTING_MS;
 }

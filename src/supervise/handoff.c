@@ -15,8 +15,10 @@
 _Static_assert(PACKET_FDS_MAX == HANDOFF_FDS_MAX, "a message's descriptors fit into a packet");
 
 static const unsigned n_fds_of[] = {
-	[HANDOFF_START] = 2, /* fuse, INIT */
+	[HANDOFF_START] = 3, /* fuse, INIT, flight record */
 	[HANDOFF_CHECK] = 1, /* the client */
+	[HANDOFF_ROOT] = 1,
+	[HANDOFF_GO] = 0,
 };
 
 int handoff_send(int socket, const struct handoff_message *message, const int *fds, unsigned n_fds)
@@ -34,9 +36,17 @@ static bool is_well_formed(const struct handoff_message *message, const int fds[
 	for (unsigned i = 0; i < HANDOFF_FDS_MAX; i++)
 		n_fds += fds[i] >= 0;
 	return message->version == HANDOFF_VERSION && message->kind >= HANDOFF_OPEN &&
-	       message->kind <= HANDOFF_CHECK && n_fds == n_fds_of[message->kind] &&
+	       message->kind < HANDOFF_KIND_END && n_fds == n_fds_of[message->kind] &&
 	       memchr(message->what, '\0', HANDOFF_WHAT_SIZE) &&
 	       memchr(message->hint, '\0', HANDOFF_HINT_SIZE);
+}
+
+void handoff_close_fds(int fds[HANDOFF_FDS_MAX])
+{
+	for (unsigned i = 0; i < HANDOFF_FDS_MAX; i++) {
+		cleanup_close(&fds[i]);
+		fds[i] = -1;
+	}
 }
 
 int handoff_receive(int socket, struct handoff_message *ret, int ret_fds[HANDOFF_FDS_MAX])
@@ -47,8 +57,7 @@ int handoff_receive(int socket, struct handoff_message *ret, int ret_fds[HANDOFF
 	if (r < 0)
 		return r;
 	if (!is_well_formed(ret, fds)) {
-		cleanup_close(&fds[0]);
-		cleanup_close(&fds[1]);
+		handoff_close_fds(fds);
 		return -EPROTO;
 	}
 	memcpy(ret_fds, fds, sizeof(fds));
@@ -60,6 +69,13 @@ int handoff_tell(enum handoff_kind kind)
 	struct handoff_message message = {.kind = kind};
 
 	return handoff_send(HANDOFF_CONTROL_FD, &message, NULL, 0);
+}
+
+int handoff_tell_root(int fd)
+{
+	struct handoff_message message = {.kind = HANDOFF_ROOT};
+
+	return handoff_send(HANDOFF_CONTROL_FD, &message, &fd, 1);
 }
 
 int handoff_tell_failed(int code, const struct failure *failure)
@@ -87,8 +103,7 @@ int handoff_expect(enum handoff_kind kind, struct handoff_message *ret, int ret_
 	if (r < 0)
 		return r;
 	if (ret->kind != kind) {
-		cleanup_close(&fds[0]);
-		cleanup_close(&fds[1]);
+		handoff_close_fds(fds);
 		return -EPROTO;
 	}
 	memcpy(ret_fds, fds, sizeof(fds));

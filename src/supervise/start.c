@@ -26,8 +26,13 @@ static int make_mount(struct supervisor *supervisor, char *said, struct failure 
 		.allow_other = supervisor->config->allow_other || geteuid() == 0,
 		.said = said,
 	};
-	int r = mount_make(&request, &supervisor->fuse, reterr);
+	int r = flight_create(&supervisor->flight_fd);
 
+	if (r == 0)
+		r = flight_map(supervisor->flight_fd, &supervisor->flight);
+	if (r < 0)
+		return fail(reterr, r, "no memory for the flight record", NULL);
+	r = mount_make(&request, &supervisor->fuse, reterr);
 	if (r < 0)
 		return r;
 	r = mount_point_find(request.mountpoint, &supervisor->device);
@@ -38,11 +43,18 @@ static int make_mount(struct supervisor *supervisor, char *said, struct failure 
 	return mount_read_init(supervisor->fuse, &supervisor->init, &supervisor->status.kernel_lacks, reterr);
 }
 
+int start_mounted(struct supervisor *supervisor, const struct worker *worker)
+{
+	const int fds[] = {supervisor->fuse, supervisor->init, supervisor->flight_fd};
+
+	return worker_send(worker, HANDOFF_START, fds, 3);
+}
+
 void start_on_unlocked(struct supervisor *supervisor)
 {
 	struct failure failure = {NULL, NULL};
 	char said[MOUNT_SAID_SIZE];
-	int fds[2], r;
+	int r;
 
 	r = runtime_listen(&supervisor->runtime, &supervisor->listener, &failure);
 	if (r == 0)
@@ -51,9 +63,7 @@ void start_on_unlocked(struct supervisor *supervisor)
 		give_up(supervisor, SUPERVISE_MOUNTPOINT, r, &failure);
 		return;
 	}
-	fds[0] = supervisor->fuse;
-	fds[1] = supervisor->init;
-	r = worker_send(supervisor, HANDOFF_START, fds, 2);
+	r = start_mounted(supervisor, &supervisor->active);
 	if (r < 0) {
 		give_up(supervisor, SUPERVISE_MOUNTPOINT, r, &failure);
 		return;
@@ -68,7 +78,10 @@ void start_on_ready(struct supervisor *supervisor)
 
 	supervisor->phase = PHASE_SERVING;
 	supervisor->deadline = NO_DEADLINE;
+	supervisor->active.is_ready = true;
+	(void)worker_send(&supervisor->active, HANDOFF_GO, NULL, 0); /* if it is gone, that is seen soon */
 	supervisor_settle(supervisor, SUPERVISE_MOUNTPOINT, 0, &none);
+	recover_keep_standby(supervisor);
 }
 
 void start_on_failed(struct supervisor *supervisor, const struct handoff_message *message)

@@ -23,9 +23,12 @@ static void reap(struct supervisor *supervisor)
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		if (pid == supervisor->status.worker_pid)
-			supervisor_on_worker_gone(supervisor, status);
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == supervisor->active.pid)
+			recover_on_active_gone(supervisor, status);
+		else if (pid == supervisor->standby.pid)
+			recover_on_standby_gone(supervisor, status);
+	}
 }
 
 static void read_signals(struct supervisor *supervisor)
@@ -46,6 +49,10 @@ static void expire(struct supervisor *supervisor)
 	int64_t now = clock_ms();
 
 	clients_expire(supervisor, now);
+	if (supervisor->start_at <= now)
+		recover_keep_standby(supervisor);
+	if (supervisor->watch.next <= now)
+		recover_watch(supervisor);
 	if (supervisor->deadline > now)
 		return;
 	switch (supervisor->phase) {
@@ -53,6 +60,9 @@ static void expire(struct supervisor *supervisor)
 		supervisor_settle(supervisor, SUPERVISE_MOUNTPOINT, -ETIMEDOUT, &failure);
 		supervisor_detach(supervisor);
 		supervisor_kill(supervisor);
+		break;
+	case PHASE_SERVING:
+		recover_on_nobody(supervisor);
 		break;
 	case PHASE_DISMISSED:
 		supervisor_kill(supervisor);
@@ -63,13 +73,18 @@ static void expire(struct supervisor *supervisor)
 	case PHASE_LEAVING:
 		supervisor_cut_off(supervisor, false);
 		break;
+	case PHASE_PARTING:
+		(void)kill(supervisor->standby.pid, SIGKILL);
+		supervisor->deadline = now + KILLED_MS;
+		supervisor->phase = PHASE_OVER; /* it only reads, and nobody waits for it */
+		break;
 	default:
 		log_line(LOG_LEVEL_ERROR, "the worker cannot be killed", 0);
 		supervisor->phase = PHASE_OVER;
 	}
 }
 
-enum { POLL_SIGNALS, POLL_CONTROL, POLL_LISTENER, POLL_REPORT, POLL_CLIENTS };
+enum { POLL_SIGNALS, POLL_ACTIVE, POLL_STANDBY, POLL_LISTENER, POLL_REPORT, POLL_CLIENTS };
 enum { POLL_END = POLL_CLIENTS + CLIENTS_MAX };
 
 /* A negative descriptor is one that poll leaves out. */
@@ -79,7 +94,8 @@ static void wait_for_events(struct supervisor *supervisor, struct pollfd fds[POL
 	int64_t first = clients_deadline(supervisor), left;
 
 	fds[POLL_SIGNALS] = (struct pollfd){supervisor->signals, POLLIN, 0};
-	fds[POLL_CONTROL] = (struct pollfd){supervisor->control, POLLIN, 0};
+	fds[POLL_ACTIVE] = (struct pollfd){supervisor->active.control, POLLIN, 0};
+	fds[POLL_STANDBY] = (struct pollfd){supervisor->standby.control, POLLIN, 0};
 	fds[POLL_LISTENER] = (struct pollfd){is_answering ? supervisor->listener : -1, POLLIN, 0};
 	fds[POLL_REPORT] = (struct pollfd){supervisor->report, 0, 0};
 	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
@@ -88,8 +104,11 @@ static void wait_for_events(struct supervisor *supervisor, struct pollfd fds[POL
 		fds[POLL_CLIENTS + i] =
 			(struct pollfd){client->fd, client->wait == WAIT_REQUEST ? POLLIN : 0, 0};
 	}
-	if (supervisor->deadline < first)
-		first = supervisor->deadline;
+	const int64_t others[] = {supervisor->deadline, supervisor->start_at, supervisor->watch.next};
+
+	for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (others[i] < first)
+			first = others[i];
 	left = first == NO_DEADLINE ? -1 : first - clock_ms();
 	if (first != NO_DEADLINE && left < 0)
 		left = 0;
@@ -99,8 +118,10 @@ static void wait_for_events(struct supervisor *supervisor, struct pollfd fds[POL
 
 static void handle_events(struct supervisor *supervisor, const struct pollfd fds[POLL_END])
 {
-	if (fds[POLL_CONTROL].revents)
-		worker_read(supervisor);
+	if (fds[POLL_ACTIVE].revents)
+		worker_read(supervisor, &supervisor->active);
+	if (fds[POLL_STANDBY].revents)
+		worker_read(supervisor, &supervisor->standby);
 	if (fds[POLL_SIGNALS].revents)
 		read_signals(supervisor);
 	if (fds[POLL_REPORT].revents && supervisor->report >= 0)
@@ -137,7 +158,11 @@ static void end(struct supervisor *supervisor)
 {
 	cleanup_close(&supervisor->fuse);
 	cleanup_close(&supervisor->init);
-	cleanup_close(&supervisor->control);
+	cleanup_close(&supervisor->active.control);
+	cleanup_close(&supervisor->standby.control);
+	cleanup_close(&supervisor->root);
+	cleanup_close(&supervisor->flight_fd);
+	flight_unmap(supervisor->flight);
 	cleanup_close(&supervisor->secret);
 	cleanup_close(&supervisor->lock);
 	if (supervisor->runtime >= 0)
@@ -156,7 +181,11 @@ static void begin(struct supervisor *supervisor)
 	int r;
 
 	supervisor->signals = open_signals();
-	r = supervisor->signals < 0 ? -errno : worker_start(supervisor, &failure);
+	r = supervisor->signals < 0 ? -errno
+				    : worker_start(supervisor, &supervisor->active, supervisor->secret,
+						   supervisor->config->unlock_kind, &failure);
+	cleanup_close(&supervisor->secret);
+	supervisor->secret = -1;
 	if (r < 0) {
 		supervisor_settle(supervisor, SUPERVISE_STORE, r, &failure);
 		supervisor_kill(supervisor);
@@ -174,7 +203,12 @@ int supervise_run(const struct supervise_config *config, struct supervise_outcom
 		.lock = config->lock,
 		.secret = config->secret,
 		.report = config->report,
-		.control = -1,
+		.active = {.control = -1},
+		.standby = {.control = -1},
+		.start_at = NO_DEADLINE,
+		.watch = {.next = NO_DEADLINE},
+		.root = -1,
+		.flight_fd = -1,
 		.runtime = -1,
 		.listener = -1,
 		.fuse = -1,

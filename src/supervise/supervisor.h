@@ -2,19 +2,24 @@
  * The state of one supervisor, and who changes it:
  *
  *   supervise.c  the poll loop, signals, deadlines
- *   end.c        the outcome of starting, stopping, the worker's death
- *   worker.c     starting the worker, and its messages
+ *   end.c        the outcome of starting, stopping, the end
+ *   worker.c     starting a worker, and its messages
  *   start.c      from the first message to the mount that answers
+ *   recover.c    the worker's death: what it leaves, its successor; a worker that hangs
  *   clients.c    the control socket
  *
  *   UNLOCKING --UNLOCKED--> REPLAYING --READY--> SERVING
- *   SERVING --stop--> DETACHED --5 s--> LEAVING --COUNTS--> KILLED --> OVER
- *       any of them: the worker is gone --> OVER; start fails --> DISMISSED --1 s--> KILLED
+ *   SERVING --stop--> DETACHED --5 s--> LEAVING --COUNTS--> KILLED --> PARTING --> OVER
+ *       any of them: the mount is over --> PARTING; start fails --> DISMISSED --1 s--> KILLED
+ *
+ * While it is SERVING there are two workers: the active one, and the standby, which is ready and reads
+ * nothing. When the active one is gone, the standby takes its place, at once or as soon as it is ready.
  */
 #ifndef KEYFS_SUPERVISE_SUPERVISOR_H
 #define KEYFS_SUPERVISE_SUPERVISOR_H
 
 #include "control.h"
+#include "flight.h"
 #include "supervise.h"
 
 #include <stdbool.h>
@@ -29,6 +34,7 @@ enum phase {
 	PHASE_LEAVING,	 /* the worker says what is still open before it is killed */
 	PHASE_DISMISSED, /* there will be no mount; the worker closes the store and goes */
 	PHASE_KILLED,	 /* the worker was killed and is about to be gone */
+	PHASE_PARTING,	 /* so is the mount; the standby closes the store and goes */
 	PHASE_OVER,
 };
 
@@ -39,6 +45,7 @@ enum phase {
 #define KILLED_MS    2000
 #define REQUEST_MS   2000 /* for a client to say what it wants */
 #define COUNTS_MS    1000 /* for the worker to say its counts */
+#define PARTING_MS   1000
 #define NO_DEADLINE  INT64_MAX
 #define CLIENTS_MAX  32
 
@@ -48,6 +55,27 @@ struct client {
 	int fd; /* -1: a free place */
 	enum client_wait wait;
 	int64_t deadline;
+};
+
+struct worker {
+	pid_t pid;   /* 0: none */
+	int control; /* our end of the handoff; -1 when the worker has closed its own */
+	bool is_ready;
+};
+
+/* What the last look at the active worker saw (recover.c). */
+struct watch {
+	int64_t next;	     /* when to look again, NO_DEADLINE: not at all */
+	uint64_t n_requests; /* counted by the flight record */
+	uint64_t n_batches;
+	unsigned n_stuck; /* looks in a row at which the loop, or the writer, was at the same thing */
+};
+
+#define SUSPECTS_MAX 16
+
+struct suspect {
+	uint64_t unique; /* of a request; without FLIGHT_RESENT */
+	unsigned n_deaths;
 };
 
 struct supervisor {
@@ -62,8 +90,19 @@ struct supervisor {
 	int lock;
 	int secret;
 	int report;
-	int control; /* our end of the handoff; -1 when the worker has closed its own */
-	int runtime; /* directory of listener */
+	struct worker active;
+	struct worker standby;
+	bool is_active_killed;	    /* by the watch: whatever it was at has killed it */
+	unsigned n_failures;	    /* workers in a row that died before they had answered anything */
+	uint64_t n_requests_before; /* that were answered when the active one took over */
+	int64_t start_at;	    /* of the next standby; NO_DEADLINE: none is to be started */
+	struct watch watch;
+	struct suspect suspects[SUSPECTS_MAX];
+	unsigned next_suspect;
+	int root; /* what unlocks the store again; -1 before the first worker has unlocked it */
+	int flight_fd;
+	struct flight *flight; /* NULL until there is a mount */
+	int runtime;	       /* directory of listener */
 	int listener;
 	int fuse;
 	int init;     /* the FUSE_INIT request, for every worker of this mount */
@@ -94,21 +133,43 @@ void supervisor_detach(struct supervisor *supervisor);
 void supervisor_dismiss(struct supervisor *supervisor);
 /* Kills the worker; when it is gone, all is over. */
 void supervisor_kill(struct supervisor *supervisor);
-/* Its wait status: the mount is over, or unmounted now. */
-void supervisor_on_worker_gone(struct supervisor *supervisor, int status);
+/* The mount is over, or there never was one: the standby is let go, and then all is over. */
+void supervisor_part(struct supervisor *supervisor);
 
 /* worker.c */
 
-int worker_start(struct supervisor *supervisor, struct failure *reterr);
-int worker_send(struct supervisor *supervisor, enum handoff_kind kind, const int *fds, unsigned n_fds);
+/* secret, how it unlocks (an enum vault_unlock_kind): what the worker is given to open the store with. */
+int worker_start(struct supervisor *supervisor, struct worker *worker, int secret, uint32_t unlock_kind,
+		 struct failure *reterr);
+int worker_send(const struct worker *worker, enum handoff_kind kind, const int *fds, unsigned n_fds);
 /* Takes all messages that are there. */
-void worker_read(struct supervisor *supervisor);
+void worker_read(struct supervisor *supervisor, struct worker *worker);
+/* It is gone, and was waited for. */
+void worker_forget(struct worker *worker);
 
 /* start.c */
 
 void start_on_unlocked(struct supervisor *supervisor);
 void start_on_ready(struct supervisor *supervisor);
+/* The device, the greeting and the flight record, for a worker that has unlocked the store. */
+int start_mounted(struct supervisor *supervisor, const struct worker *worker);
 void start_on_failed(struct supervisor *supervisor, const struct handoff_message *message);
+
+/* recover.c */
+
+/* Starts the standby now, if it is time, or says when (start_at). */
+void recover_keep_standby(struct supervisor *supervisor);
+/* The standby has unlocked the store, or is ready, or has failed. */
+void recover_on_unlocked(struct supervisor *supervisor);
+void recover_on_ready(struct supervisor *supervisor);
+void recover_on_failed(struct supervisor *supervisor, const struct handoff_message *message);
+/* Its wait status: a successor takes over, or the mount is over. */
+void recover_on_active_gone(struct supervisor *supervisor, int status);
+void recover_on_standby_gone(struct supervisor *supervisor, int status);
+/* No worker could take over for too long. */
+void recover_on_nobody(struct supervisor *supervisor);
+/* Looks whether the active worker gets on; kills it when it has not for too long. */
+void recover_watch(struct supervisor *supervisor);
 
 /* clients.c */
 

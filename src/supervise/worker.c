@@ -38,7 +38,8 @@ static void become_worker(const char *store, int control, int secret, pid_t supe
 	_exit(1);
 }
 
-int worker_start(struct supervisor *supervisor, struct failure *reterr)
+int worker_start(struct supervisor *supervisor, struct worker *worker, int secret, uint32_t unlock_kind,
+		 struct failure *reterr)
 {
 	CLEANUP(cleanup_close) int ours = -1, theirs = -1;
 	const struct supervise_config *config = supervisor->config;
@@ -46,7 +47,7 @@ int worker_start(struct supervisor *supervisor, struct failure *reterr)
 		.kind = HANDOFF_OPEN,
 		.code = (config->read_only ? HANDOFF_READ_ONLY : 0) |
 			(config->foreground ? 0 : HANDOFF_SYSLOG),
-		.unlock_kind = config->unlock_kind,
+		.unlock_kind = unlock_kind,
 	};
 	pid_t self = getpid(), pid;
 	int pair[2];
@@ -59,58 +60,80 @@ int worker_start(struct supervisor *supervisor, struct failure *reterr)
 	if (pid < 0)
 		return fail(reterr, -errno, "cannot start the worker", NULL);
 	if (pid == 0)
-		become_worker(config->store, theirs, supervisor->secret, self);
-	cleanup_close(&supervisor->secret);
-	supervisor->secret = -1;
-	supervisor->status.worker_pid = pid;
+		become_worker(config->store, theirs, secret, self);
+	*worker = (struct worker){.pid = pid, .control = -1};
 	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
 		return -errno;
-	supervisor->control = take_fd(&ours);
-	return handoff_send(supervisor->control, &open, NULL, 0);
+	worker->control = take_fd(&ours);
+	return handoff_send(worker->control, &open, NULL, 0);
 }
 
-int worker_send(struct supervisor *supervisor, enum handoff_kind kind, const int *fds, unsigned n_fds)
+int worker_send(const struct worker *worker, enum handoff_kind kind, const int *fds, unsigned n_fds)
 {
 	struct handoff_message message = {.kind = kind};
 
-	if (supervisor->control < 0)
+	if (worker->control < 0)
 		return -EPIPE;
-	return handoff_send(supervisor->control, &message, fds, n_fds);
+	return handoff_send(worker->control, &message, fds, n_fds);
 }
 
-static void on_message(struct supervisor *supervisor, const struct handoff_message *message)
+static void on_counts(struct supervisor *supervisor, const struct handoff_message *message)
 {
-	if (message->kind == HANDOFF_UNLOCKED && supervisor->phase == PHASE_UNLOCKING) {
+	supervisor->status.counts = message->counts;
+	clients_on_counts(supervisor, true);
+	if (supervisor->phase == PHASE_LEAVING)
+		supervisor_cut_off(supervisor, true);
+}
+
+static void on_active(struct supervisor *supervisor, const struct handoff_message *message, int *fd)
+{
+	if (message->kind == HANDOFF_ROOT && supervisor->root < 0)
+		supervisor->root = take_fd(fd);
+	else if (message->kind == HANDOFF_UNLOCKED && supervisor->phase == PHASE_UNLOCKING)
 		start_on_unlocked(supervisor);
-	} else if (message->kind == HANDOFF_READY && supervisor->phase == PHASE_REPLAYING) {
+	else if (message->kind == HANDOFF_READY && supervisor->phase == PHASE_REPLAYING)
 		start_on_ready(supervisor);
-	} else if (message->kind == HANDOFF_FAILED && supervisor->phase <= PHASE_REPLAYING) {
+	else if (message->kind == HANDOFF_FAILED && supervisor->phase <= PHASE_REPLAYING)
 		start_on_failed(supervisor, message);
-	} else if (message->kind == HANDOFF_COUNTS) {
-		supervisor->status.counts = message->counts;
-		clients_on_counts(supervisor, true);
-		if (supervisor->phase == PHASE_LEAVING)
-			supervisor_cut_off(supervisor, true);
-	}
+	else if (message->kind == HANDOFF_COUNTS)
+		on_counts(supervisor, message);
 }
 
-void worker_read(struct supervisor *supervisor)
+static void on_standby(struct supervisor *supervisor, const struct handoff_message *message)
 {
-	while (supervisor->control >= 0) {
+	if (message->kind == HANDOFF_UNLOCKED)
+		recover_on_unlocked(supervisor);
+	else if (message->kind == HANDOFF_READY)
+		recover_on_ready(supervisor);
+	else if (message->kind == HANDOFF_FAILED)
+		recover_on_failed(supervisor, message);
+}
+
+void worker_read(struct supervisor *supervisor, struct worker *worker)
+{
+	while (worker->control >= 0) {
 		struct handoff_message message;
 		int fds[HANDOFF_FDS_MAX];
-		int r = handoff_receive(supervisor->control, &message, fds);
+		int r = handoff_receive(worker->control, &message, fds);
 
 		if (r == -EAGAIN)
 			return;
 		if (r == -EPROTO)
 			log_line(LOG_LEVEL_ERROR, "worker: message not understood", 0);
 		if (r < 0) {
-			(void)close(take_fd(&supervisor->control));
+			(void)close(take_fd(&worker->control));
 			return;
 		}
-		cleanup_close(&fds[0]);
-		cleanup_close(&fds[1]);
-		on_message(supervisor, &message);
+		if (worker == &supervisor->active)
+			on_active(supervisor, &message, &fds[0]);
+		else
+			on_standby(supervisor, &message);
+		handoff_close_fds(fds);
 	}
+}
+
+void worker_forget(struct worker *worker)
+{
+	cleanup_close(&worker->control);
+	*worker = (struct worker){.control = -1};
 }

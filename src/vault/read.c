@@ -1,6 +1,8 @@
 /* Reading: entries by id, by name, in order; values. */
 #include "session.h"
 
+#include "le.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,6 +203,78 @@ int vault_snapshot_take(struct vault *vault, uint64_t id, struct vault_entry *re
 		return r;
 	if (!vault_is_file(&entry))
 		return -ENOENT;
+	*ret_entry = entry;
+	*ret = TAKE(snapshot);
+	return 0;
+}
+
+/*
+ * As bytes: the columns of the row (four of u64, kind u16, key generation u32, name index), the lengths of
+ * meta and of value (u32 each), and both.
+ */
+#define SNAPSHOT_HEAD (4 * 8 + 2 + 4 + STORE_INDEX_SIZE + 2 * 4)
+
+size_t vault_snapshot_size(const struct vault_snapshot *snapshot)
+{
+	return SNAPSHOT_HEAD + snapshot->node.meta.len + snapshot->node.value.len;
+}
+
+void vault_snapshot_write(const struct vault_snapshot *snapshot, unsigned char *to)
+{
+	const struct store_node *node = &snapshot->node;
+
+	le_put64(to, node->id);
+	le_put64(to + 8, node->parent);
+	le_put64(to + 16, node->service);
+	le_put64(to + 24, node->version);
+	le_put16(to + 32, node->kind);
+	le_put32(to + 34, node->key_generation);
+	memcpy(to + 38, node->name_index, STORE_INDEX_SIZE);
+	to += 38 + STORE_INDEX_SIZE;
+	le_put32(to, (uint32_t)node->meta.len);
+	le_put32(to + 4, (uint32_t)node->value.len);
+	memcpy(to + 8, node->meta.data, node->meta.len);
+	if (node->value.len > 0)
+		memcpy(to + 8 + node->meta.len, node->value.data, node->value.len);
+}
+
+static int parse_snapshot(struct bytes from, struct store_node *ret)
+{
+	const unsigned char *at = from.data;
+
+	if (from.len < SNAPSHOT_HEAD)
+		return -EBADMSG;
+	*ret = (struct store_node){
+		.id = le_get64(at),
+		.parent = le_get64(at + 8),
+		.service = le_get64(at + 16),
+		.version = le_get64(at + 24),
+		.kind = le_get16(at + 32),
+		.key_generation = le_get32(at + 34),
+	};
+	memcpy(ret->name_index, at + 38, STORE_INDEX_SIZE);
+	at += 38 + STORE_INDEX_SIZE;
+	ret->meta = (struct bytes){at + 8, le_get32(at)};
+	ret->value = (struct bytes){at + 8 + ret->meta.len, le_get32(at + 4)};
+	return from.len - SNAPSHOT_HEAD == ret->meta.len + ret->value.len ? 0 : -EBADMSG;
+}
+
+int vault_snapshot_read(struct vault *vault, struct bytes from, struct vault_entry *ret_entry,
+			struct vault_snapshot **ret)
+{
+	CLEANUP(cleanup_vault_snapshot_free) struct vault_snapshot *snapshot = calloc(1, sizeof(*snapshot));
+	struct vault_entry entry;
+	struct store_node node;
+	int r = snapshot ? parse_snapshot(from, &node) : -ENOMEM;
+
+	if (r == 0)
+		r = copy_sealed(&node, snapshot);
+	if (r == 0)
+		r = entry_open(vault, &node, &entry, NULL);
+	if (r != 0)
+		return r;
+	if (!vault_is_file(&entry))
+		return -EBADMSG;
 	*ret_entry = entry;
 	*ret = TAKE(snapshot);
 	return 0;

@@ -117,6 +117,11 @@ int vault_commit(struct vault *vault)
 	return r;
 }
 
+uint64_t vault_next_generation(const struct vault *vault)
+{
+	return vault->now.is_dirty ? next_generation(vault) : 0;
+}
+
 int vault_mark(struct vault *vault)
 {
 	vault->at_mark = vault->now;

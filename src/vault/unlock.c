@@ -2,6 +2,8 @@
  * it. */
 #include "session.h"
 
+#include "le.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,15 +128,41 @@ static int parse_header(struct store *store, struct vault_keys *keys, struct fai
 	return 0;
 }
 
+static int parse_root(struct bytes root, struct arena *arena, uint32_t *ret_number, struct secret **ret)
+{
+	const unsigned char *at = root.data;
+
+	if (root.len != VAULT_ROOT_SIZE)
+		return -EKEYREJECTED;
+	*ret_number = le_get32(at);
+	return secret_copy(arena, (struct bytes){at + 4, SEAL_KEY_SIZE}, ret);
+}
+
+static int make_root(const struct vault_keys *keys, const struct secret *master, struct secret **ret)
+{
+	int r = secret_new(keys->arena, VAULT_ROOT_SIZE, ret);
+
+	if (r < 0)
+		return r;
+	le_put32((*ret)->data, keys->master_number);
+	memcpy((*ret)->data + 4, master->data, SEAL_KEY_SIZE);
+	(*ret)->len = VAULT_ROOT_SIZE;
+	return 0;
+}
+
+/* ret_root may be NULL. */
 static int open_keys(struct store *store, const struct vault_unlock *unlock, struct vault_keys *keys,
-		     struct failure *reterr)
+		     struct secret **ret_root, struct failure *reterr)
 {
 	CLEANUP(cleanup_secret_free) struct secret *master = NULL;
 	int r = parse_header(store, keys, reterr);
 
 	if (r < 0)
 		return r;
-	r = open_master(store, keys, unlock, &keys->master_number, &master);
+	if (unlock->kind == VAULT_BY_ROOT)
+		r = parse_root(unlock->secret, keys->arena, &keys->master_number, &master);
+	else
+		r = open_master(store, keys, unlock, &keys->master_number, &master);
 	if (r == -EKEYREJECTED)
 		return fail(reterr, r,
 			    unlock->kind == VAULT_BY_PASSPHRASE ? "wrong passphrase"
@@ -145,13 +173,14 @@ static int open_keys(struct store *store, const struct vault_unlock *unlock, str
 	r = open_bundle(store, keys, master);
 	if (r < 0)
 		return fail(reterr, r, "the store's key bundle is damaged", NULL);
-	return check_header(store, keys, reterr);
+	r = check_header(store, keys, reterr);
+	return r == 0 && ret_root ? make_root(keys, master, ret_root) : r;
 }
 
 DEFINE_CLEANUP(struct vault_keys *, vault_keys_free)
 
-int vault_unlock(struct store *store, const struct vault_unlock *unlock, struct arena *arena,
-		 struct vault_keys **ret, struct failure *reterr)
+int vault_unlock_root(struct store *store, const struct vault_unlock *unlock, struct arena *arena,
+		      struct vault_keys **ret, struct secret **ret_root, struct failure *reterr)
 {
 	CLEANUP(cleanup_vault_keys_free) struct vault_keys *keys = calloc(1, sizeof(*keys));
 	int r;
@@ -159,10 +188,16 @@ int vault_unlock(struct store *store, const struct vault_unlock *unlock, struct 
 	if (!keys)
 		return fail(reterr, -ENOMEM, "out of memory", NULL);
 	keys->arena = arena;
-	r = open_keys(store, unlock, keys, reterr);
+	r = open_keys(store, unlock, keys, ret_root, reterr);
 	if (r == 0)
 		*ret = TAKE(keys);
 	return r;
+}
+
+int vault_unlock(struct store *store, const struct vault_unlock *unlock, struct arena *arena,
+		 struct vault_keys **ret, struct failure *reterr)
+{
+	return vault_unlock_root(store, unlock, arena, ret, NULL, reterr);
 }
 
 void vault_keys_free(struct vault_keys *keys)

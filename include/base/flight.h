@@ -1,0 +1,98 @@
+/*
+ * The flight record: what a worker leaves behind when it dies.
+ *
+ * One piece of shared memory for each mount.  The supervisor makes it and keeps it; every worker maps it,
+ * locks it, and writes down what it is at.  It never needs to reach a disk: when the machine dies, so do the
+ * requests that it speaks of.  It holds no value in plain and no key; names of files that were made and are
+ * not stored yet are in it, so its pages are locked, and wiped when they are done with.
+ *
+ * One worker at a time writes to it.  It may be killed between any two stores, so what belongs together is
+ * made valid by one last store.  A successor trusts what it finds as it trusts the supervisor, and copies it
+ * before it looks at it.
+ *
+ *   loop, writer   the request that each thread is at; one that kills worker after worker is found there
+ *   done           which requests a transaction carries out, written before it commits.  The record is true
+ * of the store if and only if the store's generation is done.generation: so the successor knows of each
+ * request that comes again whether it was carried out (fs/inherit.h). unwritten      files that were opened
+ * for writing, with what their close must store even if nothing is written to them: an empty value kept
+ * sealed values that open handles for reading show (fs/keep.h)
+ *
+ * The unique number of a request is the kernel's, without FLIGHT_RESENT.
+ */
+#ifndef KEYFS_BASE_FLIGHT_H
+#define KEYFS_BASE_FLIGHT_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+/* Marks the number of a request that the kernel sends again (FUSE_UNIQUE_RESEND, protocol 7.40). */
+#define FLIGHT_RESENT ((uint64_t)1 << 63)
+
+struct flight_request {
+	atomic_uint_least64_t unique; /* as it was received, with FLIGHT_RESENT; 0: none */
+	uint64_t ino;
+	uint32_t opcode;
+	uint32_t zero;
+};
+
+#define FLIGHT_DONE_MAX 4096
+
+struct flight_done {
+	atomic_uint_least64_t generation; /* 0: not valid */
+	uint64_t n;
+	struct {
+		uint64_t unique;
+		uint64_t id; /* row that it made or changed; 0: none */
+	} requests[FLIGHT_DONE_MAX];
+};
+
+#define FLIGHT_UNWRITTEN_MAX 512
+#define FLIGHT_ENTRY_SIZE    512
+
+struct flight_unwritten {
+	atomic_uint_least64_t fh;		/* 0: free */
+	unsigned char entry[FLIGHT_ENTRY_SIZE]; /* a struct unwritten (fs/unwritten.h), as it is in memory */
+};
+
+#define FLIGHT_KEPT_MAX	  8192
+#define FLIGHT_BLOCK_SIZE 512
+#define FLIGHT_BLOCKS	  131072 /* 64 MiB, of which only what was ever in use takes memory */
+
+struct flight_kept {
+	atomic_uint_least64_t version; /* of the value; 0: free */
+	uint64_t ino;
+	uint32_t n_handles;
+	uint32_t first_block;
+	uint64_t len;
+};
+
+/* The count of handles that is being changed, so that it is changed once although the request comes twice. */
+struct flight_count {
+	atomic_uint_least64_t unique; /* 0: not valid */
+	uint32_t index;		      /* of the kept value */
+	uint32_t n_handles;	      /* what it becomes */
+};
+
+struct flight {
+	struct flight_request loop;
+	struct flight_request writer;
+	atomic_uint_least64_t n_requests; /* answered by the loop, or queued, by all workers of the mount */
+	atomic_uint_least64_t n_resent;	  /* that came a second time */
+	atomic_uint_least64_t n_batches;  /* that the writer thread is through with */
+	atomic_uint_least64_t lost_at_ns; /* monotonic: when the last worker was found dead; 0: not waiting */
+	atomic_uint_least64_t longest_pause_ns; /* from there to the next worker's first reading */
+	struct flight_done done;
+	struct flight_unwritten unwritten[FLIGHT_UNWRITTEN_MAX];
+	struct flight_count count;
+	struct flight_kept kept[FLIGHT_KEPT_MAX];
+	unsigned char blocks[FLIGHT_BLOCKS][FLIGHT_BLOCK_SIZE];
+};
+
+/* Makes the memory: a descriptor, close on exec. -errno. */
+int flight_create(int *ret_fd);
+/* Maps it. What is fixed in size is locked (as far as the limit on locked memory allows), blocks are not. */
+int flight_map(int fd, struct flight **ret);
+/* NULL is fine. */
+void flight_unmap(struct flight *flight);
+
+#endif

@@ -1,0 +1,46 @@
+/* The flight record's memory. */
+#include "flight.h"
+
+#include "cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int flight_create(int *ret_fd)
+{
+	CLEANUP(cleanup_close) int fd = memfd_create("keyfs-flight", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0 || ftruncate(fd, sizeof(struct flight)) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return -errno;
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+int flight_map(int fd, struct flight **ret)
+{
+	struct stat st;
+	void *at;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_size != sizeof(struct flight))
+		return -EPROTO; /* of another keyfs */
+	at = mmap(NULL, sizeof(struct flight), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (at == MAP_FAILED)
+		return -errno;
+	(void)madvise(at, sizeof(struct flight), MADV_DONTDUMP);
+	(void)mlock(at, offsetof(struct flight, blocks));
+	*ret = at;
+	return 0;
+}
+
+void flight_unmap(struct flight *flight)
+{
+	if (flight)
+		(void)munmap(flight, sizeof(*flight));
+}

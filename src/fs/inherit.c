@@ -1,0 +1,163 @@
+/* Requests that were carried out by a worker that is gone. */
+#include "inherit.h"
+
+#include "flight.h"
+#include "private.h"
+#include "unwritten.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void inherit_init(struct inherited *inherited)
+{
+	*inherited = (struct inherited){.n = 0};
+	(void)pthread_mutex_init(&inherited->mutex, NULL);
+}
+
+void inherit_destroy(struct inherited *inherited)
+{
+	free(inherited->requests);
+	(void)pthread_mutex_destroy(&inherited->mutex);
+}
+
+int inherit_take(struct fs *fs, uint64_t generation)
+{
+	const struct flight_done *done = &fs->flight->done;
+	size_t n = done->n;
+
+	if (atomic_load(&done->generation) != generation || n == 0)
+		return 0;
+	if (n > FLIGHT_DONE_MAX)
+		return -EPROTO;
+	fs->inherited.requests = calloc(n, sizeof(*fs->inherited.requests));
+	if (!fs->inherited.requests)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		fs->inherited.requests[i].unique = done->requests[i].unique;
+		fs->inherited.requests[i].id = done->requests[i].id;
+	}
+	fs->inherited.n = n;
+	return 0;
+}
+
+/* --- answering --- */
+
+static void forget_all(struct inherited *inherited)
+{
+	(void)pthread_mutex_lock(&inherited->mutex);
+	inherited->n = 0;
+	(void)pthread_mutex_unlock(&inherited->mutex);
+}
+
+static bool find(struct inherited *inherited, uint64_t unique)
+{
+	bool is_found = false;
+
+	(void)pthread_mutex_lock(&inherited->mutex);
+	for (size_t i = 0; i < inherited->n && !is_found; i++)
+		is_found = inherited->requests[i].unique == unique;
+	(void)pthread_mutex_unlock(&inherited->mutex);
+	return is_found;
+}
+
+/* A name in the directory, without what stands before it in the request. */
+static void become_lookup(struct fuse_in_header *in, size_t *len, size_t n_before)
+{
+	char *body = (char *)(in + 1);
+
+	if (*len < sizeof(*in) + n_before)
+		return;
+	*len -= n_before;
+	memmove(body, body + n_before, *len - sizeof(*in));
+	in->opcode = FUSE_LOOKUP;
+	in->len = (uint32_t)*len;
+}
+
+static void become_getattr(struct fuse_in_header *in, size_t *len)
+{
+	*len = sizeof(*in) + sizeof(struct fuse_getattr_in); /* shorter than what it was */
+	memset(in + 1, 0, sizeof(struct fuse_getattr_in));
+	in->opcode = FUSE_GETATTR;
+	in->len = (uint32_t)*len;
+}
+
+static void answer_done(struct fs *fs, const struct fuse_in_header *in, size_t len)
+{
+	struct fuse_out_header out = {.len = sizeof(out), .unique = in->unique};
+	const struct fuse_release_in *release = (const void *)(in + 1);
+
+	if (in->opcode == FUSE_RELEASE && len >= sizeof(*in) + sizeof(*release))
+		unwritten_forget(fs->flight, release->fh);
+
+	(void)!write(fs->fuse_fd, &out, sizeof(out)); /* ENOENT: nobody waits for it any more */
+}
+
+/* Those that nobody waits for come in a queue of their own, and say nothing about the order. */
+static bool has_no_reply(const struct fuse_in_header *in)
+{
+	return in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET || in->opcode == FUSE_INTERRUPT;
+}
+
+bool inherit_answers(struct fs *fs, struct fuse_in_header *in, size_t *len)
+{
+	if (fs->inherited.n == 0 || has_no_reply(in))
+		return false;
+	if (!(in->unique & FLIGHT_RESENT)) {
+		forget_all(&fs->inherited);
+		return false;
+	}
+	if (!find(&fs->inherited, in->unique & ~FLIGHT_RESENT))
+		return false;
+	switch (in->opcode) {
+	case FUSE_MKDIR:
+		become_lookup(in, len, sizeof(struct fuse_mkdir_in));
+		return false;
+	case FUSE_MKNOD:
+		become_lookup(in, len, sizeof(struct fuse_mknod_in));
+		return false;
+	case FUSE_SETATTR:
+		become_getattr(in, len);
+		return false;
+	default:
+		answer_done(fs, in, *len);
+		return true;
+	}
+}
+
+/* --- noting --- */
+
+static bool is_noted(const struct job *job)
+{
+	return job->result == 0 && job->unique != 0 && !job->sort->is_repeatable;
+}
+
+static size_t note(struct flight_done *done, size_t n, uint64_t unique, uint64_t id)
+{
+	if (n < FLIGHT_DONE_MAX) {
+		done->requests[n].unique = unique;
+		done->requests[n].id = id;
+	}
+	return n + 1;
+}
+
+int inherit_note(struct fs *fs, uint64_t generation, const struct job *batch)
+{
+	struct flight_done *done = &fs->flight->done;
+	size_t n = 0;
+
+	atomic_store(&done->generation, 0);
+	(void)pthread_mutex_lock(&fs->inherited.mutex);
+	for (size_t i = 0; i < fs->inherited.n; i++)
+		n = note(done, n, fs->inherited.requests[i].unique, fs->inherited.requests[i].id);
+	(void)pthread_mutex_unlock(&fs->inherited.mutex);
+	for (const struct job *job = batch; job; job = job->next)
+		if (is_noted(job))
+			n = note(done, n, job->unique & ~FLIGHT_RESENT, job->entry.id);
+	if (n > FLIGHT_DONE_MAX)
+		return -ENOSPC;
+	done->n = n;
+	atomic_store(&done->generation, generation);
+	return 0;
+}

@@ -1,0 +1,315 @@
+/*
+ * A worker's death, and what comes after it.
+ *
+ * What the dead worker had read and not answered, the kernel is asked to send again (FUSE_NOTIFY_RESEND), and
+ * the successor finds in the flight record what of it was carried out.  Readers and open files notice a
+ * pause.
+ */
+#include "supervisor.h"
+
+#include "child.h"
+#include "log.h"
+#include "mount.h"
+
+#include <errno.h>
+#include <linux/fuse.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NOTIFY_RESEND	7 /* include/uapi/linux/fuse.h, protocol 7.40 */
+#define DEATHS_MAX	3 /* of workers at the same request */
+#define WATCH_MS	2000
+#define STUCK_MAX	3   /* looks in a row */
+#define BACK_OFF_MIN_MS 100 /* after a worker that did nothing before it died; doubled each time */
+#define BACK_OFF_MAX_MS 5000
+#define LOST_MS		10000 /* without a worker that can take over */
+
+/* --- what is known of a death --- */
+
+static const char *const deaths[] = {
+	[SIGABRT] = "worker: ended by SIGABRT", [SIGBUS] = "worker: ended by SIGBUS",
+	[SIGFPE] = "worker: ended by SIGFPE",	[SIGILL] = "worker: ended by SIGILL",
+	[SIGKILL] = "worker: ended by SIGKILL", [SIGSEGV] = "worker: ended by SIGSEGV",
+	[SIGSYS] = "worker: ended by SIGSYS",	[SIGTERM] = "worker: ended by SIGTERM",
+};
+
+static void note_death(struct supervisor *supervisor, int status)
+{
+	int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+	const char *what = number > 0 ? "worker: ended by a signal" : "worker: gave up";
+
+	if (supervisor->is_active_killed)
+		what = "worker: did not get on, and was killed";
+	else if (number > 0 && (size_t)number < sizeof(deaths) / sizeof(deaths[0]) && deaths[number])
+		what = deaths[number];
+	log_line(LOG_LEVEL_ERROR, what, 0);
+	(void)snprintf(supervisor->status.last_death, sizeof(supervisor->status.last_death), "%s",
+		       what + strlen("worker: "));
+}
+
+static const char *const operations[] = {
+	[FUSE_LOOKUP] = "lookup: answered with EIO, since it ended worker after worker",
+	[FUSE_GETATTR] = "getattr: answered with EIO, since it ended worker after worker",
+	[FUSE_SETATTR] = "setattr: answered with EIO, since it ended worker after worker",
+	[FUSE_MKNOD] = "mknod: answered with EIO, since it ended worker after worker",
+	[FUSE_MKDIR] = "mkdir: answered with EIO, since it ended worker after worker",
+	[FUSE_UNLINK] = "unlink: answered with EIO, since it ended worker after worker",
+	[FUSE_RMDIR] = "rmdir: answered with EIO, since it ended worker after worker",
+	[FUSE_RENAME2] = "rename: answered with EIO, since it ended worker after worker",
+	[FUSE_OPEN] = "open: answered with EIO, since it ended worker after worker",
+	[FUSE_READ] = "read: answered with EIO, since it ended worker after worker",
+	[FUSE_WRITE] = "write: answered with EIO, since it ended worker after worker",
+	[FUSE_STATFS] = "statfs: answered with EIO, since it ended worker after worker",
+	[FUSE_RELEASE] = "release: answered with EIO, since it ended worker after worker",
+	[FUSE_FSYNC] = "fsync: answered with EIO, since it ended worker after worker",
+	[FUSE_SETXATTR] = "setxattr: answered with EIO, since it ended worker after worker",
+	[FUSE_GETXATTR] = "getxattr: answered with EIO, since it ended worker after worker",
+	[FUSE_LISTXATTR] = "listxattr: answered with EIO, since it ended worker after worker",
+	[FUSE_REMOVEXATTR] = "removexattr: answered with EIO, since it ended worker after worker",
+	[FUSE_FLUSH] = "flush: answered with EIO, since it ended worker after worker",
+	[FUSE_READDIR] = "readdir: answered with EIO, since it ended worker after worker",
+	[FUSE_CREATE] = "create: answered with EIO, since it ended worker after worker",
+	[FUSE_READDIRPLUS] = "readdirplus: answered with EIO, since it ended worker after worker",
+};
+
+static struct suspect *find_suspect(struct supervisor *supervisor, uint64_t unique)
+{
+	struct suspect *suspect;
+
+	for (unsigned i = 0; i < SUSPECTS_MAX; i++)
+		if (supervisor->suspects[i].unique == unique)
+			return &supervisor->suspects[i];
+	suspect = &supervisor->suspects[supervisor->next_suspect++ % SUSPECTS_MAX];
+	*suspect = (struct suspect){.unique = unique};
+	return suspect;
+}
+
+/* A thread of the dead worker was at this request. */
+static void suspect(struct supervisor *supervisor, const struct flight_request *at)
+{
+	struct fuse_out_header out = {.len = sizeof(out), .error = -EIO, .unique = atomic_load(&at->unique)};
+	struct suspect *found;
+	const char *what;
+
+	if (out.unique == 0)
+		return;
+	found = find_suspect(supervisor, out.unique & ~FLIGHT_RESENT);
+	if (++found->n_deaths < DEATHS_MAX)
+		return;
+	what = at->opcode < sizeof(operations) / sizeof(operations[0]) ? operations[at->opcode] : NULL;
+	if (write(supervisor->fuse, &out, sizeof(out)) != sizeof(out))
+		return; /* nobody waits for it any more */
+	log_node(LOG_LEVEL_ERROR,
+		 what ? what : "a request: answered with EIO, since it ended worker after worker", at->ino,
+		 0);
+	supervisor->status.n_poisoned++;
+	*found = (struct suspect){.unique = 0};
+}
+
+/* SIGKILL and SIGTERM come from outside (or from the watch); whatever it was at has nothing to do with it. */
+static bool died_of_itself(const struct supervisor *supervisor, int status)
+{
+	int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+
+	return supervisor->is_active_killed || (number != SIGKILL && number != SIGTERM);
+}
+
+/* --- the successor --- */
+
+static void ask_again(struct supervisor *supervisor)
+{
+	struct fuse_out_header out = {.len = sizeof(out), .error = NOTIFY_RESEND};
+
+	if (write(supervisor->fuse, &out, sizeof(out)) != sizeof(out))
+		log_line(LOG_LEVEL_ERROR, "the kernel does not send requests again", errno);
+}
+
+static void promote(struct supervisor *supervisor)
+{
+	struct flight *flight = supervisor->flight;
+
+	supervisor->active = supervisor->standby;
+	supervisor->standby = (struct worker){.control = -1};
+	supervisor->is_active_killed = false;
+	supervisor->deadline = NO_DEADLINE;
+	supervisor->n_requests_before = atomic_load(&flight->n_requests);
+	atomic_store(&flight->loop.unique, 0);
+	atomic_store(&flight->writer.unique, 0);
+	ask_again(supervisor);
+	(void)worker_send(&supervisor->active, HANDOFF_GO, NULL, 0); /* if it is gone, that is seen soon */
+	recover_keep_standby(supervisor);
+}
+
+static int64_t back_off_ms(unsigned n_failures)
+{
+	int64_t wait = BACK_OFF_MIN_MS;
+
+	if (n_failures == 0)
+		return 0;
+	while (--n_failures > 0 && wait < BACK_OFF_MAX_MS)
+		wait *= 2;
+	return wait < BACK_OFF_MAX_MS ? wait : BACK_OFF_MAX_MS;
+}
+
+void recover_keep_standby(struct supervisor *supervisor)
+{
+	struct failure failure = {NULL, NULL};
+	int64_t now = clock_ms(), at = supervisor->start_at;
+	int r;
+
+	supervisor->start_at = NO_DEADLINE;
+	if (supervisor->watch.next == NO_DEADLINE)
+		supervisor->watch.next = now + WATCH_MS;
+	if (supervisor->phase != PHASE_SERVING || supervisor->standby.pid != 0 ||
+	    supervisor->status.kernel_lacks & CONTROL_LACKS_RESEND)
+		return;
+	if (at == NO_DEADLINE)
+		at = now + back_off_ms(supervisor->n_failures);
+	if (at > now) {
+		supervisor->start_at = at;
+		return;
+	}
+	r = worker_start(supervisor, &supervisor->standby, supervisor->root,
+			 supervisor->config->root_unlock_kind, &failure);
+	if (r == 0)
+		return;
+	log_line(LOG_LEVEL_ERROR, "cannot start another worker", r);
+	if (supervisor->standby.pid != 0)
+		(void)kill(supervisor->standby.pid, SIGKILL); /* goes on when it is gone */
+	else
+		supervisor->start_at = now + back_off_ms(++supervisor->n_failures);
+}
+
+void recover_on_unlocked(struct supervisor *supervisor)
+{
+	(void)start_mounted(supervisor, &supervisor->standby); /* if it is gone, that is seen soon */
+}
+
+void recover_on_ready(struct supervisor *supervisor)
+{
+	supervisor->standby.is_ready = true;
+	if (supervisor->active.pid == 0 && supervisor->phase == PHASE_SERVING)
+		promote(supervisor);
+}
+
+void recover_on_failed(struct supervisor *supervisor, const struct handoff_message *message)
+{
+	log_line(LOG_LEVEL_ERROR, "another worker cannot start", message->code);
+	(void)snprintf(supervisor->status.last_death, sizeof(supervisor->status.last_death),
+		       "cannot start: %.48s", message->what);
+}
+
+/* --- deaths --- */
+
+static void give_up(struct supervisor *supervisor)
+{
+	supervisor_detach(supervisor);
+	supervisor->result = -ECONNABORTED;
+	supervisor_part(supervisor);
+}
+
+static void on_lost(struct supervisor *supervisor, int status)
+{
+	struct flight *flight = supervisor->flight;
+	struct timespec now;
+
+	note_death(supervisor, status);
+	if (supervisor->status.kernel_lacks & CONTROL_LACKS_RESEND) {
+		give_up(supervisor);
+		return;
+	}
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	atomic_store(&flight->lost_at_ns, (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
+	supervisor->status.n_restarts++;
+	if (atomic_load(&flight->n_requests) == supervisor->n_requests_before)
+		supervisor->n_failures++;
+	else
+		supervisor->n_failures = 0;
+	if (died_of_itself(supervisor, status)) {
+		suspect(supervisor, &flight->loop);
+		suspect(supervisor, &flight->writer);
+	}
+	supervisor->deadline = clock_ms() + LOST_MS;
+	if (supervisor->standby.is_ready)
+		promote(supervisor);
+	else
+		recover_keep_standby(supervisor);
+}
+
+void recover_on_active_gone(struct supervisor *supervisor, int status)
+{
+	const struct failure failure = {"the worker ended before the mount was ready", NULL};
+
+	worker_read(supervisor, &supervisor->active); /* its last words */
+	worker_forget(&supervisor->active);
+	if (supervisor->phase < PHASE_SERVING) {
+		supervisor_settle(supervisor, SUPERVISE_STORE, -EIO, &failure);
+		supervisor_detach(supervisor);
+		supervisor_part(supervisor);
+	} else if (supervisor->phase == PHASE_SERVING && !mount_is_over(supervisor->fuse)) {
+		on_lost(supervisor, status);
+	} else {
+		supervisor_part(supervisor);
+	}
+}
+
+void recover_on_standby_gone(struct supervisor *supervisor, int status)
+{
+	(void)status;
+	worker_read(supervisor, &supervisor->standby);
+	worker_forget(&supervisor->standby);
+	if (supervisor->phase == PHASE_PARTING) {
+		supervisor->phase = PHASE_OVER;
+		return;
+	}
+	supervisor->n_failures++;
+	recover_keep_standby(supervisor);
+}
+
+void recover_on_nobody(struct supervisor *supervisor)
+{
+	log_line(LOG_LEVEL_ERROR, "no worker can be started: the mount ends", 0);
+	give_up(supervisor);
+}
+
+/* --- the watch --- */
+
+static bool has_requests(const struct supervisor *supervisor)
+{
+	struct pollfd device = {.fd = supervisor->fuse, .events = POLLIN};
+
+	return poll(&device, 1, 0) == 1 && (device.revents & POLLIN);
+}
+
+void recover_watch(struct supervisor *supervisor)
+{
+	const struct flight *flight = supervisor->flight;
+	struct watch *watch = &supervisor->watch;
+	struct watch seen = {
+		.next = clock_ms() + WATCH_MS,
+		.n_requests = atomic_load(&flight->n_requests),
+		.n_batches = atomic_load(&flight->n_batches),
+	};
+	bool is_loop_stuck = seen.n_requests == watch->n_requests &&
+			     (atomic_load(&flight->loop.unique) != 0 || has_requests(supervisor));
+	bool is_writer_stuck = seen.n_batches == watch->n_batches && atomic_load(&flight->writer.unique) != 0;
+
+	if (supervisor->phase != PHASE_SERVING) {
+		watch->next = NO_DEADLINE;
+		return;
+	}
+	if (supervisor->active.pid != 0 && (is_loop_stuck || is_writer_stuck) &&
+	    !child_waits_for_disk(supervisor->active.pid))
+		seen.n_stuck = watch->n_stuck + 1;
+	*watch = seen;
+	if (watch->n_stuck < STUCK_MAX)
+		return;
+	watch->n_stuck = 0;
+	supervisor->is_active_killed = true;
+	(void)kill(supervisor->active.pid, SIGKILL);
+}
