@@ -1,24 +1,25 @@
+/* clang-format off */
 /*
  * The flight record: what a worker leaves behind when it dies.
  *
- * One piece of shared memory for each mount.  The supervisor makes it and keeps it; every worker maps it,
- * locks it, and writes down what it is at.  It never needs to reach a disk: when the machine dies, so do the
- * requests that it speaks of.  It holds no value in plain and no key; names of files that were made and are
- * not stored yet are in it, so its pages are locked, and wiped when they are done with.
+ * One piece of shared memory for each mount.  The supervisor makes it and keeps it; every worker maps it, locks
+ * it, and writes down what it is at.  It never needs to reach a disk: when the machine dies, so do the requests
+ * that it speaks of.  It holds no value in plain and no key; names of files that were made and are not stored yet
+ * are in it, so its pages are locked, and wiped when they are done with.
  *
- * One worker at a time writes to it.  It may be killed between any two stores, so what belongs together is
- * made valid by one last store.  A successor trusts what it finds as it trusts the supervisor, and copies it
- * before it looks at it.
+ * One worker at a time writes to it.  It may be killed between any two stores, so what belongs together is made
+ * valid by one last store.  A successor trusts what it finds as it trusts the supervisor.
  *
- *   loop, writer   the request that each thread is at; one that kills worker after worker is found there
- *   done           which requests a transaction carries out, written before it commits.  The record is true
- * of the store if and only if the store's generation is done.generation: so the successor knows of each
- * request that comes again whether it was carried out (fs/inherit.h). unwritten      files that were opened
- * for writing, with what their close must store even if nothing is written to them: an empty value kept
- * sealed values that open handles for reading show (fs/keep.h)
+ *   loop, writer   the request that each thread is at: one that kills worker after worker is found there
+ *   done           which requests a transaction carries out, written before it commits.  The record is true if and
+ *                  only if the store's generation is done.generation; so the successor knows of each request that
+ *                  comes again whether it was carried out (fs/inherit.h)
+ *   idle           writing handles that a successor can go on with (fs/idle.h)
+ *   kept           sealed values that open reading handles show (fs/keep.h)
  *
- * The unique number of a request is the kernel's, without FLIGHT_RESENT.
+ * The unique number of a request is the kernel's, without FLIGHT_RESENT unless it says otherwise.
  */
+/* clang-format on */
 #ifndef KEYFS_BASE_FLIGHT_H
 #define KEYFS_BASE_FLIGHT_H
 
@@ -46,12 +47,12 @@ struct flight_done {
 	} requests[FLIGHT_DONE_MAX];
 };
 
-#define FLIGHT_UNWRITTEN_MAX 512
-#define FLIGHT_ENTRY_SIZE    512
+#define FLIGHT_IDLE_MAX	  512
+#define FLIGHT_ENTRY_SIZE 512
 
-struct flight_unwritten {
+struct flight_idle {
 	atomic_uint_least64_t fh;		/* 0: free */
-	unsigned char entry[FLIGHT_ENTRY_SIZE]; /* a struct unwritten (fs/unwritten.h), as it is in memory */
+	unsigned char entry[FLIGHT_ENTRY_SIZE]; /* a struct idle (fs/idle.h), as it is in memory */
 };
 
 #define FLIGHT_KEPT_MAX	  8192
@@ -82,7 +83,7 @@ struct flight {
 	atomic_uint_least64_t lost_at_ns; /* monotonic: when the last worker was found dead; 0: not waiting */
 	atomic_uint_least64_t longest_pause_ns; /* from there to the next worker's first reading */
 	struct flight_done done;
-	struct flight_unwritten unwritten[FLIGHT_UNWRITTEN_MAX];
+	struct flight_idle idle[FLIGHT_IDLE_MAX];
 	struct flight_count count;
 	struct flight_kept kept[FLIGHT_KEPT_MAX];
 	unsigned char blocks[FLIGHT_BLOCKS][FLIGHT_BLOCK_SIZE];

@@ -115,7 +115,6 @@ static void note_pause(struct flight *flight)
 int fs_take_over(struct fs *fs)
 {
 	struct vault_counts counts;
-	uint64_t n_open;
 	int r = vault_count(fs->reader, &counts);
 
 	if (r < 0)
@@ -132,10 +131,12 @@ int fs_take_over(struct fs *fs)
 	if (r < 0)
 		return r;
 	keep_init(&fs->keep, fs->flight);
-	r = snapshots_inherit(&fs->snapshots, fs->reader, &n_open);
+	r = snapshots_inherit(&fs->snapshots, fs->reader);
 	if (r < 0)
 		return r;
-	atomic_store(&fs->n_open_read, n_open);
+	r = open_files_adopt(&fs->open_files, fs->reader);
+	if (r < 0)
+		return r;
 	moves_all_recent(&fs->moves);
 	if (fs->writer)
 		writer_take_over(fs->writer);
@@ -173,7 +174,7 @@ void fs_count(struct fs *fs, struct fs_counts *ret)
 		.n_services = state.n_services,
 		.n_keys = state.n_keys,
 		.n_fields = state.n_fields,
-		.n_open_read = atomic_load(&fs->n_open_read),
+		.n_open_read = atomic_load(&fs->snapshots.n_handles),
 		.n_open_write = open_file_count(&fs->open_files),
 		.n_requests = atomic_load(&fs->n_requests),
 		.n_commits = state.n_commits,

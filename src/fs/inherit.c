@@ -3,7 +3,6 @@
 
 #include "flight.h"
 #include "private.h"
-#include "unwritten.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -89,7 +88,7 @@ static void answer_done(struct fs *fs, const struct fuse_in_header *in, size_t l
 	const struct fuse_release_in *release = (const void *)(in + 1);
 
 	if (in->opcode == FUSE_RELEASE && len >= sizeof(*in) + sizeof(*release))
-		unwritten_forget(fs->flight, release->fh);
+		handle_close(&fs->open_files, release->fh); /* it was adopted */
 
 	(void)!write(fs->fuse_fd, &out, sizeof(out)); /* ENOENT: nobody waits for it any more */
 }

@@ -126,9 +126,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		reply_error(req, ino, r);
 		return;
 	}
-	if (handle_sort(fi->fh) == HANDLE_READER)
-		atomic_fetch_add(&fs->n_open_read, 1);
-	else
+	if (handle_sort(fi->fh) == HANDLE_WRITER)
 		notify_attributes(fs,
 				  ino); /* before the kernel makes the size 0, which it does first of all */
 	fi->direct_io = 1;
@@ -143,8 +141,6 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void forget_reader(struct fs *fs, uint64_t ino, uint64_t fh)
 {
-	if (atomic_load(&fs->n_open_read) > 0) /* a predecessor's handles were not counted here */
-		atomic_fetch_sub(&fs->n_open_read, 1);
 	if (node_space(ino) == SPACE_ROW)
 		snapshot_release(&fs->snapshots, file_of_reader(fs, ino, fh), handle_version(fh),
 				 fs->request.unique);

@@ -1,8 +1,6 @@
 /* Writing: write, flush, fsync, and the last close. The value becomes visible whole, when it is on disk. */
 #include "flusher.h"
 #include "private.h"
-#include "rule.h"
-#include "unwritten.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,9 +20,6 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 	};
 	int r = handle_write(&fs->open_files, fi->fh, &write);
 
-	if (r == -EIO)
-		unwritten_forget(fs->flight,
-				 fi->fh); /* a predecessor's: its writer is told, and stores nothing */
 	if (r < 0)
 		reply_error(req, ino, r);
 	else
@@ -128,39 +123,6 @@ static void settle_release(struct fs *fs, struct job *job)
 
 static const struct job_sort release_job = {.run = run_commit, .settle = settle_release, .removes = true};
 
-/*
- * A predecessor's handle that nothing was written through: the file is empty when it is closed.  entry and
- * what it is are what the predecessor left.  Uses commit.fh, commit.ino.
- */
-static int run_orphan(struct fs *fs, struct vault *vault, struct job *job)
-{
-	struct unwritten found;
-	struct vault_entry key;
-	int r;
-
-	if (!unwritten_find(fs->flight, job->commit.fh, &found) || found.state == OPEN_GONE)
-		return 0;
-	r = vault_get(vault, found.entry.parent, &key);
-	if (r < 0)
-		return r == -ENOENT ? 0 : r; /* removed with all that was in it */
-	found.entry.type = key.type;
-	r = rule_value(vault_value_rule(&found.entry), (struct bytes){"", 0});
-	if (r == 0 && found.state == OPEN_PENDING)
-		r = vault_field_make(vault, &found.entry, (struct bytes){"", 0}, found.mtime_ns, &job->entry);
-	else if (r == 0)
-		r = vault_field_set(vault, found.entry.id, found.entry.birth, (struct bytes){"", 0},
-				    found.mtime_ns, &job->entry);
-	return r == -ESTALE ? 0 : r;
-}
-
-static void settle_orphan(struct fs *fs, struct job *job)
-{
-	unwritten_forget(fs->flight, job->commit.fh);
-	reply_error(job->req, job->commit.ino, job->result);
-}
-
-static const struct job_sort orphan_job = {.run = run_orphan, .settle = settle_orphan, .removes = true};
-
 static int run_nothing(struct fs *fs, struct vault *vault, struct job *job)
 {
 	(void)fs;
@@ -214,15 +176,6 @@ static void flush(fuse_req_t req, uint64_t ino, uint64_t fh, const struct flushe
 		reply_error(req, ino, r);
 }
 
-/* Whether the handle is a predecessor's that stands for an empty file. */
-static bool is_orphan(struct fs *fs, uint64_t fh)
-{
-	struct unwritten found;
-	struct handle_view view;
-
-	return handle_view(&fs->open_files, fh, &view) < 0 && unwritten_find(fs->flight, fh, &found);
-}
-
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	pid_t thread = fuse_req_ctx(req)->pid;
@@ -233,12 +186,6 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	flusher.is_killed = flusher_is_killed(thread);
-	if (is_orphan(fs_of(req), fi->fh)) {
-		if (flusher.is_killed)
-			unwritten_forget(fs_of(req)->flight, fi->fh);
-		(void)fuse_reply_err(req, 0); /* as for its own: nothing was written to be stored */
-		return;
-	}
 	flush(req, ino, fi->fh, &flusher);
 }
 
@@ -247,8 +194,6 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_inf
 	(void)datasync;
 	if (handle_sort(fi->fh) != HANDLE_WRITER)
 		(void)fuse_reply_err(req, 0);
-	else if (is_orphan(fs_of(req), fi->fh))
-		submit_after(req, &orphan_job, ino, fi->fh);
 	else
 		flush(req, ino, fi->fh, &(struct flusher){.sort = FLUSH_BY_FSYNC});
 }
@@ -286,10 +231,6 @@ void release_writer(fuse_req_t req, struct fuse_file_info *fi)
 	struct commit commit;
 	int r;
 
-	if (is_orphan(fs, fi->fh)) {
-		submit_after(req, &orphan_job, 0, fi->fh);
-		return;
-	}
 	r = handle_flush(&fs->open_files, fi->fh, &(struct flusher){.sort = FLUSH_BY_RELEASE}, &commit);
 	if (r == FLUSH_COMMIT) {
 		submit_release(req, &commit);

@@ -1,7 +1,8 @@
 /* Open files: private copies of values, and fields that are not stored yet. */
+#include "flight.h"
+#include "idle.h"
 #include "node_id.h"
 #include "open_file_private.h"
-#include "unwritten.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -72,8 +73,8 @@ static void record_again(struct open_files *files, const struct open_file *file)
 			if (at->file != file)
 				continue;
 			n--;
-			if (at->unwritten != UNWRITTEN_NONE)
-				unwritten_update(files->flight, at->unwritten, file);
+			if (at->idle != IDLE_NONE)
+				idle_update(files->flight, at);
 		}
 	}
 }
@@ -134,7 +135,7 @@ void open_files_drop_handle(struct open_files *files, struct write_handle *handl
 	}
 	if (--files->n_handles == 0)
 		files->has_renamed = false;
-	unwritten_remove(files->flight, handle->unwritten);
+	idle_remove(files->flight, handle->idle);
 	drop_file(files, handle->file);
 	drop_copy(files, handle->copy);
 	drop_copy(files, handle->stored);
@@ -186,6 +187,14 @@ static struct open_file *new_file(struct open_files *files, const struct vault_e
 	return file;
 }
 
+static void link_handle(struct open_files *files, struct write_handle *handle)
+{
+	handle->next = *handle_bucket(files, handle->fh);
+	*handle_bucket(files, handle->fh) = handle;
+	files->n_handles++;
+	files->bytes += handle->copy->cap;
+}
+
 static int new_handle(struct open_files *files, struct open_file *file, uid_t uid, struct secret *copy,
 		      bool is_changed, uint64_t *ret_fh)
 {
@@ -199,11 +208,8 @@ static int new_handle(struct open_files *files, struct open_file *file, uid_t ui
 	handle->uid = uid;
 	handle->copy = copy;
 	handle->is_changed = is_changed;
-	handle->unwritten = is_changed ? unwritten_add(files->flight, handle->fh, file) : UNWRITTEN_NONE;
-	handle->next = *handle_bucket(files, handle->fh);
-	*handle_bucket(files, handle->fh) = handle;
-	files->n_handles++;
-	files->bytes += copy->cap;
+	handle->idle = idle_add(files->flight, handle);
+	link_handle(files, handle);
 	*ret_fh = handle->fh;
 	return 0;
 }
@@ -256,6 +262,86 @@ int open_file_join_pending(struct open_files *files, uint64_t ino, uid_t uid, bo
 		return -ENOENT;
 	r = secret_new(files->arena, COPY_MIN, &copy);
 	return r < 0 ? r : add_handle(files, file, uid, copy, is_changed, ret_fh);
+}
+
+/* --- adopting --- */
+
+/* What became of the file meanwhile: its entry as it is, and the bytes that it has. */
+static int look_again(struct open_files *files, struct vault *vault, struct idle *idle, struct secret **ret)
+{
+	struct vault_entry found;
+	int r = 0;
+
+	if (idle->state == OPEN_PENDING) {
+		r = vault_get(vault, idle->entry.parent, &found);
+		idle->entry.type = r == 0 ? found.type : NULL;
+	} else if (idle->state == OPEN_LIVE) {
+		r = vault_read(vault, idle->entry.id, &found, ret);
+		if (r == 0 && found.birth != idle->entry.birth)
+			r = -ENOENT;
+		if (r == 0)
+			idle->entry = found;
+	}
+	if (r < 0 && r != -ENOENT && r != -ESTALE)
+		return r;
+	if (r < 0)
+		idle->state = OPEN_GONE;
+	if (*ret && idle->is_changed) {
+		explicit_bzero((*ret)->data, (*ret)->len);
+		(*ret)->len = 0;
+	}
+	return *ret ? 0 : secret_new(files->arena, COPY_MIN, ret);
+}
+
+static int adopt(struct open_files *files, struct vault *vault, uint64_t fh, struct idle *idle, int place)
+{
+	CLEANUP(cleanup_secret_free) struct secret *copy = NULL;
+	struct write_handle *handle;
+	struct open_file *file;
+	int r = look_again(files, vault, idle, &copy);
+
+	if (r < 0)
+		return r;
+	file = idle->state == OPEN_GONE ? NULL : open_files_find(files, idle->entry.id);
+	if (!file)
+		file = new_file(files, &idle->entry, idle->state);
+	handle = calloc(1, sizeof(*handle));
+	if (!file || !handle) {
+		free(handle);
+		return -ENOMEM;
+	}
+	file->n_handles++;
+	file->mtime_ns = idle->mtime_ns;
+	*handle = (struct write_handle){
+		.fh = fh,
+		.file = file,
+		.ino = idle->ino,
+		.uid = idle->uid,
+		.copy = TAKE(copy),
+		.is_changed = idle->is_changed,
+		.idle = place,
+	};
+	link_handle(files, handle);
+	if (handle->ino != file->entry.id)
+		files->has_renamed = true;
+	return 0;
+}
+
+int open_files_adopt(struct open_files *files, struct vault *vault)
+{
+	LOCKED(files);
+
+	for (int i = 0; i < FLIGHT_IDLE_MAX; i++) {
+		struct idle idle;
+		uint64_t fh = idle_get(files->flight, i, &idle);
+		int r = fh != 0 ? adopt(files, vault, fh, &idle, i) : 0;
+
+		if (r == -ENOMEM)
+			return r;
+		if (r < 0) /* damaged: its holder is told EIO */
+			idle_remove(files->flight, i);
+	}
+	return 0;
 }
 
 /* --- finding --- */
@@ -377,8 +463,8 @@ static void move_handles(struct open_files *files, struct open_file *from, struc
 			at->file = to;
 			to->n_handles++;
 			n--;
-			if (at->unwritten != UNWRITTEN_NONE)
-				unwritten_update(files->flight, at->unwritten, to);
+			if (at->idle != IDLE_NONE)
+				idle_update(files->flight, at);
 			drop_file(files, from);
 		}
 	}

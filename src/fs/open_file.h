@@ -56,7 +56,8 @@ struct write_handle {
 	unsigned n_commits;    /* on their way through the writer thread */
 	bool is_changed;       /* the copy is not what was, or is being, stored */
 	bool is_owner_killed;  /* the last process to close it was killed */
-	int unwritten; /* its place in the flight record while nothing was written to it; or UNWRITTEN_NONE */
+	int idle;  /* its place in the flight record, or IDLE_NONE: it has what is not stored, or does not fit
+		    */
 	int error; /* the first that failed, or EIO when a writer was killed: nothing is stored any more */
 	unsigned n_writers;
 	bool has_more_writers; /* than fit: any flush counts as a writer's */
@@ -82,6 +83,12 @@ struct open_files {
 
 void open_files_init(struct open_files *files, struct arena *arena, struct flight *flight, uint32_t worker);
 void open_files_destroy(struct open_files *files);
+
+/*
+ * At take-over: the idle handles of predecessors become this worker's.  One whose file is gone stays what it
+ * is to its holder, a file without a name. -ENOMEM.
+ */
+int open_files_adopt(struct open_files *files, struct vault *vault);
 
 /* --- opening --- */
 

@@ -46,7 +46,6 @@ struct fs {
 	struct writer *writer;	     /* NULL: read-only */
 	struct writer_state initial; /* what a read-only mount counts */
 	atomic_uint_least64_t n_requests;
-	atomic_uint_least64_t n_open_read;
 };
 
 /* The file system that a request came to. */

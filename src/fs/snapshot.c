@@ -7,7 +7,8 @@
 
 void snapshots_init(struct snapshots *snapshots, struct keep *keep, size_t budget)
 {
-	*snapshots = (struct snapshots){.budget = budget, .keep = keep};
+	snapshots->budget = budget; /* the rest is zero, in a struct that was just allocated */
+	snapshots->keep = keep;
 }
 
 static struct snapshot **bucket_of(struct snapshots *snapshots, uint64_t ino)
@@ -156,6 +157,7 @@ static void add_handle(struct snapshots *snapshots, struct snapshot *snapshot, u
 	    unique & FLIGHT_RESENT)
 		return; /* a predecessor counted it, and had no time to say so */
 	snapshot->n_handles++;
+	atomic_fetch_add(&snapshots->n_handles, 1);
 	if (snapshot->kept != KEEP_NONE)
 		keep_count(keep, snapshot->kept, snapshot->n_handles, unique);
 	else if (snapshot->n_handles == 1)
@@ -230,6 +232,7 @@ void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t versio
 	    unique & FLIGHT_RESENT)
 		return;
 	snapshot->n_handles--;
+	atomic_fetch_sub(&snapshots->n_handles, 1);
 	if (snapshot->kept != KEEP_NONE)
 		keep_count(keep, snapshot->kept, snapshot->n_handles, unique);
 	if (snapshot->n_handles == 0)
@@ -253,13 +256,13 @@ static int inherit(struct snapshots *snapshots, struct vault *vault, int index, 
 	if (r < 0)
 		return r;
 	snapshot->n_handles = kept->n_handles;
+	atomic_fetch_add(&snapshots->n_handles, kept->n_handles);
 	snapshot->kept = index;
 	return 0;
 }
 
-int snapshots_inherit(struct snapshots *snapshots, struct vault *vault, uint64_t *ret_n_handles)
+int snapshots_inherit(struct snapshots *snapshots, struct vault *vault)
 {
-	*ret_n_handles = 0;
 	for (int i = 0; i < FLIGHT_KEPT_MAX; i++) {
 		struct kept kept;
 		int r = keep_get(snapshots->keep, (unsigned)i, &kept) ? inherit(snapshots, vault, i, &kept)
@@ -269,8 +272,6 @@ int snapshots_inherit(struct snapshots *snapshots, struct vault *vault, uint64_t
 			return r;
 		if (r < 0)
 			keep_count(snapshots->keep, i, 0, 0); /* its readers are told ESTALE */
-		else
-			*ret_n_handles += kept.version != 0 ? kept.n_handles : 0;
 	}
 	return 0;
 }

@@ -12,6 +12,7 @@
 #include "secret.h"
 #include "vault.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #define SNAPSHOT_BUCKETS 1024
@@ -33,12 +34,13 @@ struct snapshots {
 	struct snapshot *open;
 	size_t plaintext; /* bytes of the arena that the open ones take */
 	size_t budget;
-	struct keep *keep; /* borrowed */
+	struct keep *keep;		 /* borrowed */
+	atomic_uint_least64_t n_handles; /* of all snapshots; for other threads to read */
 };
 
 void snapshots_init(struct snapshots *snapshots, struct keep *keep, size_t budget);
-/* Those that a predecessor's handles show. *ret_n_handles: how many these are. */
-int snapshots_inherit(struct snapshots *snapshots, struct vault *vault, uint64_t *ret_n_handles);
+/* Those that a predecessor's handles show. -ENOMEM. */
+int snapshots_inherit(struct snapshots *snapshots, struct vault *vault);
 void snapshots_destroy(struct snapshots *snapshots);
 
 /*

@@ -1,6 +1,6 @@
 /* Writing handles: the private copy, who wrote to it, and when it has to be stored. */
+#include "idle.h"
 #include "open_file_private.h"
-#include "unwritten.h"
 
 #include <errno.h>
 #include <string.h>
@@ -148,16 +148,16 @@ static int apply_write(struct open_files *files, struct write_handle *handle,
 	return rule_value_so_far(rule_of(handle), secret_bytes(handle->copy));
 }
 
-/* A successor has no longer to store what its opening alone would have stored. */
-static void forget_unwritten(struct open_files *files, struct write_handle *handle)
+/* A successor cannot go on with it. */
+static void not_idle(struct open_files *files, struct write_handle *handle)
 {
-	unwritten_remove(files->flight, handle->unwritten);
-	handle->unwritten = UNWRITTEN_NONE;
+	idle_remove(files->flight, handle->idle);
+	handle->idle = IDLE_NONE;
 }
 
 static void note_change(struct open_files *files, struct write_handle *handle, uint64_t owner, int thread)
 {
-	forget_unwritten(files, handle);
+	not_idle(files, handle);
 	handle->is_changed = true;
 	handle->file->mtime_ns = VAULT_NOW;
 	note_writer(handle, owner, thread);
@@ -278,7 +278,7 @@ int handle_flush(struct open_files *files, uint64_t fh, const struct flusher *fl
 	if (handle->error < 0)
 		return handle->error;
 	if (flusher->is_killed)
-		forget_unwritten(files, handle);
+		not_idle(files, handle);
 	if (!must_store(handle, flusher))
 		return handle->n_commits > 0 ? FLUSH_WAIT : FLUSH_DONE;
 	r = rule_value(rule_of(handle), secret_bytes(content_of(handle)));
@@ -327,11 +327,13 @@ void handle_committed(struct open_files *files, struct commit *commit, int resul
 	if (!commit->is_owned)
 		take_back(files, handle);
 	commit->value = NULL;
-	forget_unwritten(files, handle);
 	if (result < 0)
 		handle->error = result;
 	else if (entry)
 		open_file_stored(files, handle->file, entry);
+	not_idle(files, handle);
+	if (handle->error == 0 && handle->n_commits == 0 && !handle->is_changed)
+		handle->idle = idle_add(files->flight, handle);
 }
 
 int handle_error(struct open_files *files, uint64_t fh)

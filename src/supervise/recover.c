@@ -142,6 +142,8 @@ static void promote(struct supervisor *supervisor)
 	atomic_store(&flight->writer.unique, 0);
 	ask_again(supervisor);
 	(void)worker_send(&supervisor->active, HANDOFF_GO, NULL, 0); /* if it is gone, that is seen soon */
+	if (supervisor->is_counting)
+		(void)worker_send(&supervisor->active, HANDOFF_COUNT, NULL, 0); /* the last one did not say */
 	recover_keep_standby(supervisor);
 }
 

@@ -1,0 +1,39 @@
+/*
+ * Writing handles that a successor can go on with, in the flight record.
+ *
+ * A handle is idle while all that was written through it is stored.  One that was opened to be rewritten
+ * (O_TRUNC, O_CREAT) and not written to yet is idle as well, and is_changed: `: > f` and `touch new` write
+ * nothing, and what they mean is stored at the last close, after close(2) has returned, so it must outlive
+ * the worker.  A handle that has bytes which are not stored is not here: they die with the worker, and their
+ * writer is told EIO.
+ */
+#ifndef KEYFS_FS_IDLE_H
+#define KEYFS_FS_IDLE_H
+
+#include "open_file.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define IDLE_NONE (-1)
+
+struct idle {
+	struct vault_entry entry; /* type is NULL: it has to be asked of the key */
+	enum open_state state;
+	int64_t mtime_ns;
+	uint64_t ino; /* by which it was opened */
+	uid_t uid;    /* who opened it */
+	bool is_changed;
+};
+
+/* A place in the record, or IDLE_NONE when it is full. */
+int idle_add(struct flight *flight, const struct write_handle *handle);
+/* What its file is has changed. */
+void idle_update(struct flight *flight, const struct write_handle *handle);
+/* IDLE_NONE is fine. */
+void idle_remove(struct flight *flight, int place);
+
+/* The handle at a place, or 0. */
+uint64_t idle_get(const struct flight *flight, int place, struct idle *ret);
+
+#endif

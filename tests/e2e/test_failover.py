@@ -1,0 +1,473 @@
+"""A worker that dies, or does not get on, is replaced: readers, open files and containers notice a pause, and a
+change is made once.
+"""
+
+import contextlib
+import errno
+import os
+import signal
+import stat
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import DEADLINE, SANITIZED, is_running, kill, permissions, refused, wait_for, write
+
+pytestmark = pytest.mark.timeout(120)
+
+KEY = "prod/custom/mysql"
+FIELD = f"{KEY}/HOST"
+
+
+@pytest.fixture
+def field(prod):
+    write(prod / FIELD, b"secret")
+    return prod / FIELD
+
+
+def wait_for_standby(kf):
+    return wait_for(lambda: kf.status()["standby_pid"], "a standby that is ready")
+
+
+def kill_worker(kf, number=signal.SIGKILL):
+    """Kills the worker once it has a standby, and waits until that has taken over."""
+    standby = wait_for_standby(kf)
+    worker = kf.worker()
+    kill(worker, number)
+    wait_for(lambda: kf.worker() == standby, "the standby to take over")
+    return worker
+
+
+# --- what goes on ---
+
+
+@pytest.mark.sanitize
+def test_everything_goes_on(kf, field):
+    for n in range(1, 4):
+        kill_worker(kf)
+        assert field.read_bytes() == b"secret"
+        assert sorted(os.listdir(field.parent)) == sorted(["HOST", *[f"V{i}" for i in range(1, n)]])
+        write(field.with_name(f"V{n}"), b"%d" % n)
+        os.mkdir(kf / f"prod/custom/k{n}")
+    status = kf.status()
+    assert status["worker_restarts"] == 3
+    assert status["last_death"] == "ended by SIGKILL"
+    assert 0 < status["longest_pause_us"] < DEADLINE * 1e6
+    assert status["keys"] == 7 and status["fields"] == 4
+    kf.ok("check", kf.mnt)
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM])
+def test_whatever_ended_it(kf, field, number):
+    if SANITIZED and number != signal.SIGTERM:
+        return  # that is a report, and ends the test
+    kill_worker(kf, number)
+    assert field.read_bytes() == b"secret"
+    assert kf.status()["last_death"] == f"ended by {number.name}"
+
+
+def test_a_read_only_mount_goes_on(kf, field):
+    kf.remount("-o", "ro")
+    kill_worker(kf)
+    assert field.read_bytes() == b"secret"
+    with refused(errno.EROFS):
+        write(field, b"new")
+
+
+def test_the_working_directory_and_a_listing_go_on(kf, field):
+    for n in range(100):
+        write(field.with_name(f"V{n}"), b"x")
+    shell = subprocess.Popen(["dash"], cwd=field.parent, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with os.scandir(field.parent) as entries:
+        names = [next(entries).name for _ in range(3)]
+        kill_worker(kf)
+        names += [entry.name for entry in entries]
+    assert len(names) == len(set(names)) == 101
+    assert shell.communicate("cat HOST")[0] == "secret"
+
+
+def test_drafts_live_as_long_as_the_mount(kf, field):
+    write(field.with_name(".HOST.swp"), b"draft")
+    kill_worker(kf)
+    assert field.with_name(".HOST.swp").read_bytes() == b"draft"
+    kf.remount()
+    assert os.listdir(field.parent) == ["HOST"]
+
+
+def test_a_bind_of_one_file_in_a_container_goes_on(kf, field, container_root):
+    for path in ("", "prod", "prod/custom", KEY):
+        os.chmod(kf / path, 0o755)
+    container = subprocess.Popen(
+        ["bwrap", "--ro-bind", container_root, "/", "--ro-bind", field, "/run/secret", "--proc", "/proc", "/bin/sh"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
+    try:
+        for n in range(5):
+            write(field, b"%d\n" % n)
+            kill_worker(kf)
+            container.stdin.write("cat /run/secret; echo\n")
+            container.stdin.flush()
+            assert container.stdout.readline().strip() == str(n)
+    finally:
+        container.communicate("exit 0\n", timeout=DEADLINE)
+
+
+# --- open files ---
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("size", [200, 100_000])
+def test_a_reader_goes_on_in_the_value_that_it_opened(kf, field, size):
+    old = os.urandom(size // 2).hex().encode()
+    write(field, old)
+    fd = os.open(field, os.O_RDONLY)
+    other = os.open(field, os.O_RDONLY)
+    got = os.read(fd, 16)
+    for n in range(3):
+        write(field, b"new %d" % n)
+        kill_worker(kf)
+        got += os.read(fd, 16)
+    os.close(other)
+    kill_worker(kf)
+    assert os.fstat(fd).st_size == len(b"new 2")  # as always: that of the value that is there
+    while piece := os.read(fd, 5000):
+        got += piece
+    assert got == old
+    os.close(fd)
+    assert field.read_bytes() == b"new 2"
+    wait_for(lambda: kf.status()["open_read"] == 0, "the last handle to be gone")
+
+
+def test_a_reader_of_a_removed_field_goes_on(kf, field):
+    fd = os.open(field, os.O_RDONLY)
+    os.unlink(field)
+    kill_worker(kf)
+    assert os.read(fd, 100) == b"secret"
+    os.close(fd)
+
+
+def test_a_mapping_goes_on(kf, field):
+    import mmap
+
+    with open(field, "rb") as file, mmap.mmap(file.fileno(), 6, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ) as at:
+        kill_worker(kf)
+        assert at[:] == b"secret"
+
+
+@pytest.mark.sanitize
+def test_who_was_half_way_through_a_value_is_told(kf, field):
+    fd = os.open(field, os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, b"half")
+    kill_worker(kf)
+    with refused(errno.EIO):
+        os.write(fd, b" and half")
+    with refused(errno.EIO):
+        os.close(fd)
+    assert field.read_bytes() == b"secret"
+    write(field, b"new")
+    assert field.read_bytes() == b"new"
+
+
+def test_who_only_closes_half_a_value_is_told_as_well(kf, field):
+    fd = os.open(field, os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, b"half")
+    kill_worker(kf)
+    with refused(errno.EIO):
+        os.close(fd)
+    assert field.read_bytes() == b"secret"
+
+
+def test_half_a_new_field_is_not_there(kf, field):
+    fd = os.open(field.with_name("NEW"), os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"half")
+    kill_worker(kf)
+    with refused(errno.EIO):
+        os.close(fd)
+    assert os.listdir(field.parent) == ["HOST"]
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("flags, wanted", [(os.O_TRUNC, b"new"), (0, b"newret"), (os.O_APPEND, b"secretnew")])
+def test_who_has_not_written_yet_notices_nothing(kf, field, flags, wanted):
+    fd = os.open(field, os.O_WRONLY | flags)
+    kill_worker(kf)
+    kill_worker(kf)
+    assert field.read_bytes() == b"secret"
+    os.write(fd, b"new")
+    os.close(fd)
+    assert field.read_bytes() == wanted
+
+
+def test_who_creates_and_has_not_written_yet_notices_nothing(kf, field):
+    new = field.with_name("NEW")
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    kill_worker(kf)
+    os.fchmod(fd, 0o640)
+    os.write(fd, b"new")
+    os.close(fd)
+    assert (new.read_bytes(), permissions(new)) == (b"new", 0o640)
+
+
+def test_a_file_that_is_emptied_or_made_empty_is_not_lost(kf, field):
+    """Nothing is ever written: what is meant is stored after the last close."""
+    fds = [
+        os.open(field, os.O_WRONLY | os.O_TRUNC),
+        os.open(field.with_name("NEW"), os.O_WRONLY | os.O_CREAT),
+        os.open(field.with_name("MOVED"), os.O_WRONLY | os.O_CREAT),
+        os.open(field.with_name("GONE"), os.O_WRONLY | os.O_CREAT),
+    ]
+    os.rename(field.with_name("MOVED"), field.with_name("OTHER"))
+    os.unlink(field.with_name("GONE"))
+    kill_worker(kf)
+    assert field.read_bytes() == b"secret"
+    for fd in fds:
+        os.close(fd)
+    assert sorted(os.listdir(field.parent)) == ["HOST", "NEW", "OTHER"]
+    for name in ("HOST", "NEW", "OTHER"):
+        assert field.with_name(name).read_bytes() == b""
+
+
+def test_who_has_stored_what_it_wrote_goes_on(kf, field):
+    fd = os.open(field, os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, b"one\n")
+    os.fsync(fd)
+    kill_worker(kf)
+    os.write(fd, b"two\n")
+    os.close(fd)
+    assert field.read_bytes() == b"one\ntwo\n"
+
+
+def test_locks_go_on(kf, field):
+    import fcntl
+
+    with open(field, "rb") as one, open(field, "rb") as other:
+        fcntl.flock(one, fcntl.LOCK_EX)
+        kill_worker(kf)
+        with refused(errno.EWOULDBLOCK):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# --- a change is made once, wherever the worker is killed ---
+
+
+def writer_thread(worker):
+    """The thread that commits and answers changes: the one that was started first, after the main thread."""
+    return min(int(name) for name in os.listdir(f"/proc/{worker}/task") if int(name) != worker)
+
+
+@contextlib.contextmanager
+def traced(thread, inject, log):
+    """strace, which kills the process when that thread enters the system call."""
+    tracer = subprocess.Popen(
+        ["strace", "-q", "-o", log, "-e", f"trace={inject.split(':')[0]}", "-e", f"inject={inject}", "-p", str(thread)],
+        stderr=subprocess.PIPE,
+    )
+
+    def is_traced():
+        with open(f"/proc/{thread}/status") as status:
+            return f"TracerPid:\t{tracer.pid}\n" in status.read()
+
+    try:
+        wait_for(is_traced, "strace to be there")
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait(DEADLINE)
+        tracer.stderr.close()
+
+
+def mode_of(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def prepare(key):
+    """What the changes below need; key is the directory of a custom key."""
+    write(key / "HOST", b"secret")
+    write(key / "OTHER", b"other")
+    os.mkdir(key.with_name("empty"))
+    os.mkdir(key.with_name("one"))
+    write(key.with_name("one") / "A", b"1")
+    os.mkdir(key.with_name("two"))
+    write(key.with_name("two") / "A", b"2")
+
+
+def exchange(key):
+    import ctypes
+
+    from conftest import libc
+
+    at = [os.fsencode(key.with_name(name)) for name in ("one", "two")]
+    if libc.renameat2(-100, at[0], -100, at[1], 2) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def chown_and_chmod(key):
+    os.chmod(key / "HOST", 0o640)
+
+
+# {name: (the change, whether it was made)}, which must be so once, and fail or undo something if it is made twice
+CHANGES = {
+    "mkdir": (lambda key: os.mkdir(key.with_name("new")), lambda key: key.with_name("new").is_dir()),
+    "rmdir": (lambda key: os.rmdir(key.with_name("empty")), lambda key: not key.with_name("empty").exists()),
+    "unlink": (lambda key: os.unlink(key / "OTHER"), lambda key: not (key / "OTHER").exists()),
+    "mknod": (lambda key: os.mknod(key / "NEW"), lambda key: (key / "NEW").read_bytes() == b""),
+    "write": (lambda key: write(key / "HOST", b"new"), lambda key: (key / "HOST").read_bytes() == b"new"),
+    "create": (lambda key: write(key / "NEW", b"new"), lambda key: (key / "NEW").read_bytes() == b"new"),
+    "truncate": (lambda key: os.truncate(key / "HOST", 3), lambda key: (key / "HOST").read_bytes() == b"sec"),
+    "chmod": (chown_and_chmod, lambda key: mode_of(key / "HOST") == 0o640),
+    "rename": (
+        lambda key: os.rename(key / "OTHER", key / "MOVED"),
+        lambda key: (key / "MOVED").read_bytes() == b"other" and not (key / "OTHER").exists(),
+    ),
+    "replace": (lambda key: os.rename(key / "OTHER", key / "HOST"), lambda key: (key / "HOST").read_bytes() == b"other"),
+    "rename-key": (
+        lambda key: os.rename(key.with_name("one"), key.with_name("three")),
+        lambda key: (key.with_name("three") / "A").read_bytes() == b"1" and not key.with_name("one").exists(),
+    ),
+    "exchange": (
+        exchange,
+        lambda key: [(key.with_name(name) / "A").read_bytes() for name in ("one", "two")] == [b"2", b"1"],
+    ),
+    "setxattr": (
+        lambda key: os.setxattr(key / "HOST", "user.x", b"v", os.XATTR_CREATE),
+        lambda key: os.getxattr(key / "HOST", "user.x") == b"v",
+    ),
+    "empty": (
+        lambda key: os.close(os.open(key / "HOST", os.O_WRONLY | os.O_TRUNC)),
+        lambda key: wait_for(lambda: (key / "HOST").read_bytes() == b"", "the empty value"),
+    ),
+}
+
+
+@pytest.mark.parametrize("when", ["before the commit", "after the commit"])
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_made_once(kf, prod, name, when):
+    """The worker is killed as it commits, and as it is about to answer: the change succeeds, and was made once."""
+    key = prod / KEY
+    prepare(key)
+    change, is_made = CHANGES[name]
+    wait_for_standby(kf)
+    worker = kf.worker()
+    inject = "fdatasync:signal=SIGKILL:when=1" if when == "before the commit" else "writev:signal=SIGKILL:when=1"
+    if name in ("create", "write") and when == "after the commit":
+        # the writer thread answers a CREATE as well; what is killed is the answer to the flush
+        inject = inject.replace("when=1", "when=2" if name == "create" else "when=1")
+    with traced(writer_thread(worker), inject, kf.place / "trace"):
+        if name in ("create", "write") and when == "before the commit":
+            with refused(errno.EIO):
+                change(key)
+            return  # the bytes died with the worker, and their writer was told: the tests of open files hold this
+        change(key)
+        assert is_made(key)
+        wait_for(lambda: not is_running(worker), "the worker to be killed")
+    assert kf.status()["worker_restarts"] == 1
+    assert kf.status()["last_death"] == "ended by SIGKILL"
+    assert is_made(key)
+    kf.ok("check", kf.mnt)
+
+
+# --- workers that cannot do it ---
+
+
+def test_a_request_that_ends_every_worker_is_answered(kf, field):
+    """Three workers get a signal as they answer it; then its asker is told EIO, and all others go on."""
+    standby = wait_for_standby(kf)
+    status = kf.status()
+    inject = "inject=writev:signal=SIGSEGV:when="
+    attach = [["-p", str(status["worker_pid"]), "-e", inject + "1"], ["-p", str(standby), "-e", inject + "1"]]
+    # those that are started from now on: the first answer is the one to the kernel's greeting
+    attach.append(["-f", "-p", str(status["supervisor_pid"]), "-e", inject + "2+"])
+    tracers = [
+        subprocess.Popen(["strace", "-q", "-o", kf.place / f"trace{i}", "-e", "trace=writev", *arguments])
+        for i, arguments in enumerate(attach)
+    ]
+
+    def is_traced(pid):
+        return "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text()
+
+    try:
+        for pid in (status["worker_pid"], standby, status["supervisor_pid"]):
+            wait_for(lambda: is_traced(pid), "strace to be there")
+        with refused(errno.EIO):
+            os.statvfs(kf.mnt)
+    finally:
+        for tracer in tracers:
+            tracer.terminate()
+            tracer.wait(DEADLINE)
+    assert field.read_bytes() == b"secret"
+    wait_for(lambda: kf.status()["requests_refused"] >= 1, "the refusal to be counted")
+    assert kf.status()["worker_restarts"] >= 3
+    assert "statfs: answered with EIO, since it ended worker after worker: inode 1" in kf.output.read_text()
+    os.statvfs(kf.mnt)
+
+
+@pytest.mark.timeout(60)
+def test_a_worker_that_does_not_get_on_is_replaced(kf, field):
+    wait_for_standby(kf)
+    worker = kf.worker()
+    os.kill(worker, signal.SIGSTOP)
+    result = []
+    reader = threading.Thread(target=lambda: result.append(field.read_bytes()))
+    reader.start()
+    reader.join(15)
+    assert result == [b"secret"]
+    assert not is_running(worker)
+    assert kf.status()["last_death"] == "did not get on, and was killed"
+
+
+@pytest.mark.timeout(60)
+def test_a_stopped_worker_that_nobody_asks_is_left_alone(kf, field):
+    wait_for_standby(kf)
+    worker = kf.worker()
+    os.kill(worker, signal.SIGSTOP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        subprocess.run(["tail", f"--pid={worker}", "-f", "/dev/null"], timeout=9)
+    os.kill(worker, signal.SIGCONT)
+    assert field.read_bytes() == b"secret"
+    assert kf.worker() == worker
+
+
+@pytest.mark.timeout(60)
+def test_without_a_worker_the_mount_ends(kf, field):
+    """The store's file cannot be opened any more: who waits is told, the mount goes, and the supervisor says why."""
+    standby = wait_for_standby(kf)
+    worker = kf.worker()
+    os.chmod(kf.store, 0o644)
+    os.rename(kf.store, kf.place / "elsewhere")
+    kill(standby)
+    wait_for(lambda: kf.status()["standby_pid"] == 0, "the standby to be gone")
+    kill(worker)
+    with refused(errno.ECONNABORTED, errno.ENOTCONN, errno.EIO):
+        os.stat(field)
+    assert kf.process.wait(20) != 0
+    assert not kf.is_mounted()
+    kf.process = None
+    assert "no worker can be started: the mount ends" in kf.output.read_text()
+
+
+def test_stopping_while_there_is_no_worker(kf, field):
+    standby = wait_for_standby(kf)
+    os.rename(kf.store, kf.place / "elsewhere")
+    kill(standby)
+    wait_for(lambda: kf.status()["standby_pid"] == 0, "the standby to be gone")
+    kill(kf.worker())
+    wait_for(lambda: kf.status()["worker_pid"] == 0, "the worker to be gone")
+    kf.ok("umount", kf.mnt)
+    kf.process.wait(DEADLINE)
+    kf.process = None
+    os.rename(kf.place / "elsewhere", kf.store)
+    kf.mount()
+    assert field.read_bytes() == b"secret"
+
+
+def test_a_standby_that_dies_is_replaced(kf, field):
+    for _ in range(3):
+        kill(wait_for_standby(kf))
+    wait_for_standby(kf)
+    assert kf.status()["worker_restarts"] == 0
+    kill_worker(kf)
+    assert field.read_bytes() == b"secret"
