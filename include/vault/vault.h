@@ -191,6 +191,10 @@ void vault_close(struct vault *vault);
 
 /* --- reading --- */
 
+/* What is read in between is of one state of the store. For a session that is not in a transaction. */
+int vault_begin_read(struct vault *vault);
+void vault_end_read(struct vault *vault);
+
 int vault_get(struct vault *vault, uint64_t id, struct vault_entry *ret);
 
 /*

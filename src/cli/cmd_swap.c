@@ -2,6 +2,7 @@
  * keyfs swap: two keys of a mounted store change places, by RENAME_EXCHANGE, which the mv of Debian 12 has no
  * option for.
  */
+#include "cleanup.h"
 #include "cli.h"
 
 #include <argp.h>
@@ -72,18 +73,27 @@ static int explain(const char *path, int code)
 	return complain(path, -code, NULL);
 }
 
+/* Links are followed, as by the check: to exchange two links would be to exchange nothing. */
+static int resolve(const char *path, char **ret)
+{
+	*ret = realpath(path, NULL);
+	return *ret ? check_key(*ret) : complain(path, -errno, NULL);
+}
+
 int cmd_swap(int argc, char **argv)
 {
 	struct arguments arguments = {.n = 0};
+	CLEANUP(cleanup_free) char *one = NULL;
+	CLEANUP(cleanup_free) char *other = NULL;
+	int code;
 
 	(void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
-	for (unsigned i = 0; i < 2; i++) {
-		int code = check_key(arguments.keys[i]);
-
-		if (code != EXIT_DONE)
-			return code;
-	}
-	if (renameat2(AT_FDCWD, arguments.keys[0], AT_FDCWD, arguments.keys[1], RENAME_EXCHANGE) < 0)
+	code = resolve(arguments.keys[0], &one);
+	if (code == EXIT_DONE)
+		code = resolve(arguments.keys[1], &other);
+	if (code != EXIT_DONE)
+		return code;
+	if (renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE) < 0)
 		return explain(arguments.keys[0], errno);
 	return EXIT_DONE;
 }

@@ -7,15 +7,32 @@
 #include <errno.h>
 #include <string.h>
 
+/* NULL: the errno says it. */
+static const struct failure *explain(int code)
+{
+	static const struct failure in_use = {"files are open for writing",
+					      "it can be made read-only when they are closed"};
+	static const struct failure covered = {"something else is mounted over it", NULL};
+	static const struct failure not_root = {"only root can remount", NULL};
+
+	switch (code) {
+	case -EBUSY:
+		return &in_use;
+	case -EBADF:
+		return &covered;
+	case -EPERM:
+		return &not_root;
+	default:
+		return NULL;
+	}
+}
+
 int remount(const char *store, const char *mountpoint, bool read_only)
 {
 	static const struct failure not_mounted = {"this store is not mounted there",
 						   "'keyfs status' lists what is"};
 	static const struct failure was_read_only = {"was mounted read-only, and cannot become writable",
 						     "unmount it, and mount it again"};
-	static const struct failure in_use = {"files are open for writing",
-					      "it can be made read-only when they are closed"};
-	static const struct failure not_root = {"only root can remount", NULL};
 	struct control_status status;
 	int r = control_find(mountpoint, &status);
 
@@ -27,6 +44,6 @@ int remount(const char *store, const char *mountpoint, bool read_only)
 		return complain(mountpoint, -EROFS, &was_read_only);
 	r = mount_point_remount(mountpoint, read_only);
 	if (r < 0)
-		return complain(mountpoint, r, r == -EBUSY ? &in_use : (r == -EPERM ? &not_root : NULL));
+		return complain(mountpoint, r, explain(r));
 	return EXIT_DONE;
 }

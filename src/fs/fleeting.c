@@ -16,27 +16,34 @@ bool fleeting_add(struct fleeting *fleeting, uint64_t id)
 	int64_t now = fleeting_now_ms();
 
 	for (unsigned i = 0; i < FLEETING_MAX; i++) {
-		if (atomic_load(&fleeting->names[i].until_ms) > now &&
-		    atomic_load(&fleeting->names[i].id) != id)
+		if (atomic_load(&fleeting->names[i].until_ms) > now)
 			continue;
 		atomic_store(&fleeting->names[i].id, id);
-		atomic_store(&fleeting->names[i].until_ms, now + FLEETING_TIME_MS);
-		atomic_store(&fleeting->any_until_ms, now + FLEETING_TIME_MS);
+		atomic_store(&fleeting->names[i].until_ms, INT64_MAX);
+		atomic_store(&fleeting->is_used, true);
 		return true;
 	}
 	return false;
 }
 
+void fleeting_end(struct fleeting *fleeting, uint64_t id)
+{
+	for (unsigned i = 0; i < FLEETING_MAX; i++) {
+		if (atomic_load(&fleeting->names[i].id) != id ||
+		    atomic_load(&fleeting->names[i].until_ms) != INT64_MAX)
+			continue;
+		atomic_store(&fleeting->names[i].until_ms, fleeting_now_ms() + FLEETING_TIME_MS);
+		return;
+	}
+}
+
 bool fleeting_has(const struct fleeting *fleeting, uint64_t id)
 {
-	int64_t until = atomic_load_explicit(&fleeting->any_until_ms, memory_order_acquire);
 	int64_t now;
 
-	if (until == 0) /* never, in most mounts */
+	if (!atomic_load_explicit(&fleeting->is_used, memory_order_acquire)) /* never, in most mounts */
 		return false;
 	now = fleeting_now_ms();
-	if (until <= now)
-		return false;
 	for (unsigned i = 0; i < FLEETING_MAX; i++)
 		if (atomic_load(&fleeting->names[i].id) == id &&
 		    atomic_load(&fleeting->names[i].until_ms) > now)

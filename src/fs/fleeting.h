@@ -15,19 +15,21 @@
 
 #define FLEETING_MAX	 32
 #define FLEETING_WAIT_MS 1500 /* names are cached for one second from when the kernel has the reply */
-#define FLEETING_TIME_MS 4000
+#define FLEETING_TIME_MS 2000 /* after the answer, which the kernel has yet to act upon */
 
 struct fleeting {
-	atomic_int_least64_t any_until_ms; /* monotonic */
+	atomic_bool is_used; /* ever */
 	struct {
 		atomic_uint_least64_t id;
-		atomic_int_least64_t until_ms;
+		atomic_int_least64_t until_ms; /* monotonic; INT64_MAX: the exchange is not answered yet */
 	} names[FLEETING_MAX];
 };
 
 int64_t fleeting_now_ms(void);
-/* By the loop alone. False: there is no room. */
+/* An exchange of it has come. By the loop alone. False: there is no room. */
 bool fleeting_add(struct fleeting *fleeting, uint64_t id);
+/* One exchange of it is about to be answered. Nothing happens if none was added. */
+void fleeting_end(struct fleeting *fleeting, uint64_t id);
 bool fleeting_has(const struct fleeting *fleeting, uint64_t id);
 
 #endif

@@ -24,6 +24,7 @@ struct job_sort {
 	void (*settle)(struct fs *fs, struct job *job);
 	bool removes;	    /* leaves something behind that vault_tidy should clear away */
 	bool frees;	    /* must work on a full disk */
+	bool begins_batch;  /* asks what open files are, as all earlier jobs leave them */
 	bool ends_batch;    /* changes what open files are: settled before any other job is run */
 	bool is_repeatable; /* leaves nothing in the store that would make it go differently the next time */
 };
@@ -61,6 +62,7 @@ struct job {
 	struct vault_renamed renamed;
 	struct secret *value; /* owned */
 	uint64_t keys[2];
+	uint64_t fleeting[2]; /* names that are handed out without a time to live until this is answered */
 	struct vault_ids changes; /* owned */
 };
 

@@ -211,6 +211,9 @@ static int rename_pending(struct fs *fs, struct vault *vault, struct job *job)
 	job->renamed = (struct vault_renamed){.from = pending.id};
 	r = vault_field_prepare(vault, job->new_dir, new_name, &job->caller, &place);
 	job->state = r == -EEXIST ? OPEN_LIVE : OPEN_PENDING;
+	/* What replaces a stored file brings its attributes with it when it is closed, and not before. */
+	if (r == -EEXIST && open_file_has_attributes(&fs->open_files, pending.id))
+		return -EBUSY;
 	if (r == -EEXIST)
 		return job->flags & RENAME_NOREPLACE
 			       ? r
@@ -252,6 +255,9 @@ static void settle_rename(struct fs *fs, struct job *job)
 		open_file_pending_renamed(&fs->open_files, job->renamed.from, &job->entry, job->state);
 	else if (job->result == 0 && vault_is_file(&job->entry))
 		open_file_renamed(&fs->open_files, job->renamed.from, &job->entry);
+	/* A bind mount of the file that was replaced knows its old mode. */
+	if (job->result == 0 && vault_is_file(&job->entry))
+		notify_attributes(fs, node_id(SPACE_ROW, job->entry.id));
 	settle_nothing(fs, job);
 }
 
@@ -285,11 +291,16 @@ static void settle_exchange(struct fs *fs, struct job *job)
 		if (fs->has_epoch)
 			(void)notify_names(fs);
 	}
+	fleeting_end(&fs->fleeting, job->fleeting[0]);
+	fleeting_end(&fs->fleeting, job->fleeting[1]);
 	settle_nothing(fs, job);
 }
 
-static const struct job_sort exchange_job = {
-	.run = run_exchange, .settle = settle_exchange, .removes = true, .ends_batch = true};
+static const struct job_sort exchange_job = {.run = run_exchange,
+					     .settle = settle_exchange,
+					     .removes = true,
+					     .begins_batch = true,
+					     .ends_batch = true};
 
 /* The kernel holds both directories until it has the answer: the names stay what they are. */
 static int let_names_expire(struct fs *fs, struct job *job)
@@ -301,8 +312,14 @@ static int let_names_expire(struct fs *fs, struct job *job)
 		r = vault_lookup(fs->reader, job->new_dir, name_bytes(job->new_name), &other);
 	if (r != 0)
 		return r;
-	if (!fleeting_add(&fs->fleeting, one.id) || !fleeting_add(&fs->fleeting, other.id))
+	if (!fleeting_add(&fs->fleeting, one.id))
 		return -EBUSY;
+	if (!fleeting_add(&fs->fleeting, other.id)) {
+		fleeting_end(&fs->fleeting, one.id);
+		return -EBUSY;
+	}
+	job->fleeting[0] = one.id;
+	job->fleeting[1] = other.id;
 	job->ready_at_ms = fleeting_now_ms() + FLEETING_WAIT_MS;
 	return 0;
 }

@@ -80,6 +80,15 @@ static int store(struct vault *vault, struct job *job, const struct handle_view 
 	return r;
 }
 
+/* Something else has the id now: its key was exchanged just after it was opened. */
+static bool is_another(struct vault *vault, const struct vault_entry *entry)
+{
+	struct vault_entry found;
+
+	return vault_get(vault, entry->id, &found) == 0 && vault_is_file(&found) &&
+	       found.birth != entry->birth;
+}
+
 /* What the file is, is asked now and not when it was flushed: it may have been removed or renamed since. */
 static int run_commit(struct fs *fs, struct vault *vault, struct job *job)
 {
@@ -96,8 +105,10 @@ static int run_commit(struct fs *fs, struct vault *vault, struct job *job)
 	 * A field that was removed takes what is written to it along: no error, as with any file (this one
 	 * was opened just before it was removed).  What was never stored can't have been removed like that.
 	 */
-	job->is_in_memory = view.state == OPEN_LIVE;
-	return job->is_in_memory ? 0 : -EIO;
+	if (view.state != OPEN_LIVE)
+		return -EIO;
+	job->is_in_memory = !is_another(vault, &view.entry);
+	return job->is_in_memory ? 0 : -ESTALE;
 }
 
 static void settle_commit(struct fs *fs, struct job *job)
@@ -107,8 +118,12 @@ static void settle_commit(struct fs *fs, struct job *job)
 
 static void settle_flush(struct fs *fs, struct job *job)
 {
+	uint64_t fh = job->commit.fh;
+
 	settle_commit(fs, job);
-	reply_error(job->req, job->commit.ino, job->result);
+	/* Its key may have been exchanged while this was queued. */
+	reply_error(job->req, job->commit.ino,
+		    job->result < 0 ? job->result : handle_error(&fs->open_files, fh));
 }
 
 static const struct job_sort flush_job = {.run = run_commit, .settle = settle_flush, .removes = true};

@@ -112,7 +112,7 @@ static int get_special(struct fs *fs, const struct special *special, const struc
 	return len < 0 ? len : secret_copy(fs->arena, (struct bytes){value, (size_t)len}, ret);
 }
 
-static int get(struct fs *fs, uint64_t ino, const char *name, struct secret **ret)
+static int get_now(struct fs *fs, uint64_t ino, const char *name, struct secret **ret)
 {
 	const struct special *special = special_of(name);
 	struct vault_entry entry;
@@ -129,6 +129,17 @@ static int get(struct fs *fs, uint64_t ino, const char *name, struct secret **re
 	if (state == OPEN_LIVE)
 		return vault_attribute_get(fs->reader, entry.id, name_bytes(name), ret);
 	return state == OPEN_PENDING ? get_pending(fs, &entry, name, ret) : -ENODATA;
+}
+
+static int get(struct fs *fs, uint64_t ino, const char *name, struct secret **ret)
+{
+	int r = vault_begin_read(fs->reader);
+
+	if (r < 0)
+		return r;
+	r = get_now(fs, ino, name, ret);
+	vault_end_read(fs->reader);
+	return r;
 }
 
 void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
@@ -181,7 +192,7 @@ static int list_stored(struct fs *fs, const struct vault_entry *entry, struct li
 	return r == -ENOENT ? 0 : r;
 }
 
-static int list(struct fs *fs, uint64_t ino, struct list *ret)
+static int list_now(struct fs *fs, uint64_t ino, struct list *ret)
 {
 	struct vault_entry entry;
 	enum open_state state;
@@ -194,6 +205,17 @@ static int list(struct fs *fs, uint64_t ino, struct list *ret)
 		return list_stored(fs, &entry, ret);
 	if (r == 0 && state == OPEN_PENDING) /* it may just have been closed: then there is nothing to see */
 		(void)open_file_visit_attributes(&fs->open_files, entry.id, add_name, ret);
+	return r;
+}
+
+static int list(struct fs *fs, uint64_t ino, struct list *ret)
+{
+	int r = vault_begin_read(fs->reader);
+
+	if (r < 0)
+		return r;
+	r = list_now(fs, ino, ret);
+	vault_end_read(fs->reader);
 	return r;
 }
 
@@ -245,7 +267,7 @@ static int begin_change(struct fs *fs, struct vault *vault, struct job *job)
 
 	vault_ids_free(&job->changes);
 	job->is_in_memory = r == 0 && job->state != OPEN_LIVE;
-	return r == 0 && job->state == OPEN_GONE ? -ESTALE : r;
+	return r == -ENOENT || (r == 0 && job->state == OPEN_GONE) ? -ESTALE : r;
 }
 
 static int run_set(struct fs *fs, struct vault *vault, struct job *job)

@@ -107,13 +107,19 @@ static void set_entry(struct open_files *files, struct open_file *file, const st
 	*file_bucket(files, entry->id) = file;
 }
 
+static void drop_attributes(struct open_files *files, struct open_file *file)
+{
+	files->bytes -= pending_attributes_bytes(file->attributes);
+	pending_attributes_free(&file->attributes);
+}
+
 static void drop_file(struct open_files *files, struct open_file *file)
 {
 	if (--file->n_handles > 0)
 		return;
 	set_state(files, file, OPEN_GONE);
 	unlink_file(files, file);
-	pending_attributes_free(&file->attributes);
+	drop_attributes(files, file);
 	explicit_bzero(file, sizeof(*file)); /* a name is not for others */
 	free(file);
 }
@@ -161,14 +167,18 @@ int open_files_may_take(const struct open_files *files, uid_t uid, size_t more)
 		return -ENOMEM;
 	if (uid == 0 || uid == geteuid())
 		return 0;
-	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++) {
 		for (const struct write_handle *at = files->handles[i]; at; at = at->next)
 			if (at->uid == uid)
 				taken += (at->copy ? at->copy->cap : 0) + (at->stored ? at->stored->cap : 0);
+		for (const struct open_file *at = files->files[i]; at; at = at->next)
+			if (at->uid == uid)
+				taken += pending_attributes_bytes(at->attributes);
+	}
 	return taken + more <= limit / 2 ? 0 : -ENOMEM;
 }
 
-static struct open_file *new_file(struct open_files *files, const struct vault_entry *entry,
+static struct open_file *new_file(struct open_files *files, const struct vault_entry *entry, uid_t uid,
 				  enum open_state state)
 {
 	struct open_file *file = calloc(1, sizeof(*file));
@@ -176,6 +186,7 @@ static struct open_file *new_file(struct open_files *files, const struct vault_e
 	if (!file)
 		return NULL;
 	file->entry = *entry;
+	file->uid = uid;
 	file->state = state;
 	file->mtime_ns = VAULT_NOW;
 	file->next = *file_bucket(files, entry->id);
@@ -242,7 +253,7 @@ int open_file_add(struct open_files *files, const struct vault_entry *entry, enu
 		file = NULL;
 	}
 	if (!file)
-		file = new_file(files, entry, state);
+		file = new_file(files, entry, uid, state);
 	if (!file) {
 		secret_free(value);
 		return -ENOMEM;
@@ -304,7 +315,7 @@ static int adopt(struct open_files *files, struct vault *vault, uint64_t fh, str
 		return r;
 	file = idle->state == OPEN_GONE ? NULL : open_files_find(files, idle->entry.id);
 	if (!file)
-		file = new_file(files, &idle->entry, idle->state);
+		file = new_file(files, &idle->entry, idle->uid, idle->state);
 	handle = calloc(1, sizeof(*handle));
 	if (!file || !handle) {
 		free(handle);
@@ -440,7 +451,7 @@ void open_file_stored(struct open_files *files, struct open_file *file, const st
 		return;
 	file->entry = *entry;
 	set_state(files, file, OPEN_LIVE);
-	pending_attributes_free(&file->attributes);
+	drop_attributes(files, file);
 }
 
 void open_file_removed(struct open_files *files, uint64_t ino)
@@ -569,15 +580,13 @@ void open_file_exchanged(struct open_files *files, uint64_t key)
 {
 	LOCKED(files);
 
-	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++) {
-		for (struct write_handle *at = files->handles[i]; at; at = at->next) {
-			if (at->file->entry.parent != key || at->file->state == OPEN_GONE)
-				continue;
-			if (at->is_changed || at->n_commits > 0)
-				at->error = -ESTALE;
-		}
+	/* All handles first: what makes them wrong is that their file is not gone yet. */
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
+		for (struct write_handle *at = files->handles[i]; at; at = at->next)
+			if (at->file->entry.parent == key && at->file->state != OPEN_GONE)
+				at->error = -ESTALE; /* also of one that has not been written to yet */
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
 		for (struct open_file *at = files->files[i]; at; at = at->next)
 			if (at->entry.parent == key && at->state == OPEN_LIVE)
 				set_state(files, at, OPEN_GONE);
-	}
 }

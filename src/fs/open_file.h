@@ -36,6 +36,7 @@ struct open_file {
 	struct open_file *next_pending; /* among the pending ones */
 	struct vault_entry entry;	/* as it is, or of a pending one, as it will be made */
 	enum open_state state;
+	uid_t uid; /* who opened it first: its attributes are of that user's share */
 	unsigned n_handles;
 	int64_t mtime_ns; /* asked for by touch or cp -p since the last write; VAULT_NOW: none */
 	struct pending_attribute *attributes; /* stored with the first commit */
@@ -207,6 +208,8 @@ int open_file_set_pending(struct open_files *files, uint64_t ino, const struct v
 /* Extended attributes of a pending field; -ENOENT as above, and as in pending_attribute.h. */
 int open_file_set_attribute(struct open_files *files, uint64_t ino, struct bytes name, struct bytes value,
 			    enum vault_attribute_how how);
+/* Whether it has any. */
+bool open_file_has_attributes(struct open_files *files, uint64_t ino);
 int open_file_remove_attribute(struct open_files *files, uint64_t ino, struct bytes name);
 int open_file_get_attribute(struct open_files *files, uint64_t ino, struct bytes name, struct secret **ret);
 /* Calls visit for each name. */

@@ -16,16 +16,42 @@ int open_file_set_attribute(struct open_files *files, uint64_t ino, struct bytes
 {
 	LOCKED(files);
 	struct open_file *file = find_pending(files, ino);
+	size_t before;
+	int r;
 
-	return file ? pending_attribute_set(&file->attributes, files->arena, name, value, how) : -ENOENT;
+	if (!file)
+		return -ENOENT;
+	if (value.len > ATTRIBUTES_MAX)
+		return -EDQUOT;
+	before = pending_attributes_bytes(file->attributes);
+	r = open_files_may_take(files, file->uid, value.len);
+	if (r == 0)
+		r = pending_attribute_set(&file->attributes, files->arena, name, value, how);
+	files->bytes += pending_attributes_bytes(file->attributes) - before;
+	return r;
+}
+
+bool open_file_has_attributes(struct open_files *files, uint64_t ino)
+{
+	LOCKED(files);
+	const struct open_file *file = find_pending(files, ino);
+
+	return file && file->attributes;
 }
 
 int open_file_remove_attribute(struct open_files *files, uint64_t ino, struct bytes name)
 {
 	LOCKED(files);
 	struct open_file *file = find_pending(files, ino);
+	size_t before;
+	int r;
 
-	return file ? pending_attribute_remove(&file->attributes, name) : -ENOENT;
+	if (!file)
+		return -ENOENT;
+	before = pending_attributes_bytes(file->attributes);
+	r = pending_attribute_remove(&file->attributes, name);
+	files->bytes -= before - pending_attributes_bytes(file->attributes);
+	return r;
 }
 
 int open_file_get_attribute(struct open_files *files, uint64_t ino, struct bytes name, struct secret **ret)

@@ -86,6 +86,15 @@ const struct pending_attribute *pending_attribute_find(const struct pending_attr
 	return list;
 }
 
+size_t pending_attributes_bytes(const struct pending_attribute *list)
+{
+	size_t bytes = 0;
+
+	for (; list; list = list->next)
+		bytes += list->value->cap;
+	return bytes;
+}
+
 void pending_attributes_free(struct pending_attribute **list)
 {
 	while (*list)

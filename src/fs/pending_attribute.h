@@ -23,6 +23,8 @@ int pending_attribute_remove(struct pending_attribute **list, struct bytes name)
 /* NULL: there is none. */
 const struct pending_attribute *pending_attribute_find(const struct pending_attribute *list,
 						       struct bytes name);
+/* Of the arena, that their values take. */
+size_t pending_attributes_bytes(const struct pending_attribute *list);
 void pending_attributes_free(struct pending_attribute **list);
 
 #endif

@@ -263,7 +263,8 @@ static struct job *take_batch(struct writer *writer)
 			break;
 	}
 	batch = end = writer->first;
-	for (unsigned n = 1; end && end->next && n < BATCH_MAX && !ends_batch(end); n++)
+	for (unsigned n = 1;
+	     end && end->next && n < BATCH_MAX && !ends_batch(end) && !end->next->sort->begins_batch; n++)
 		end = end->next;
 	writer->first = end ? end->next : NULL;
 	if (!writer->first)

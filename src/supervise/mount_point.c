@@ -186,6 +186,12 @@ int mount_point_prepare(const char *mountpoint, const char *store, struct failur
 int mount_point_remount(const char *mountpoint, bool read_only)
 {
 	unsigned long flags = MS_REMOUNT | MOUNT_FLAGS | (read_only ? MS_RDONLY : 0);
+	struct stat st;
+	dev_t device;
 
+	if (stat(mountpoint, &st) < 0)
+		return -errno;
+	if (mount_point_find(mountpoint, &device) < 0 || st.st_dev != device)
+		return -EBADF; /* something else is mounted over it */
 	return mount(NULL, mountpoint, NULL, flags, NULL) < 0 ? -errno : 0;
 }

@@ -90,6 +90,16 @@ int vault_begin(struct vault *vault)
 	return 0;
 }
 
+int vault_begin_read(struct vault *vault)
+{
+	return backend_of(vault)->begin_read(vault->store);
+}
+
+void vault_end_read(struct vault *vault)
+{
+	backend_of(vault)->rollback(vault->store);
+}
+
 void vault_rollback(struct vault *vault)
 {
 	backend_of(vault)->rollback(vault->store);

@@ -316,3 +316,69 @@ def test_swap_while_a_file_is_being_written(prod, keys):
 @pytest.mark.parametrize("arguments", [[], ["one"], ["one", "two", "three"]])
 def test_swap_takes_two_keys(arguments):
     assert subprocess.run([KEYFS, "swap", *arguments], capture_output=True).returncode == 2
+
+
+# --- writers beside exchanges ---
+
+
+def test_a_write_that_succeeds_is_not_lost(prod, keys):
+    """Whoever opens a file while its key is being exchanged is told, or its value is in one of the two."""
+    one, other = keys
+    may_swap, is_over = threading.Event(), threading.Event()
+    paused = threading.Semaphore(0)
+
+    def swap():
+        while not is_over.is_set():
+            may_swap.wait()
+            try:
+                exchange(one, other)
+            except OSError as error:
+                assert error.errno == errno.EBUSY
+            if not may_swap.is_set():
+                paused.release()
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    n_stored = 0
+    for n in range(150 if SANITIZED else 600):
+        value = b"%d" % n
+        may_swap.set()
+        try:
+            fd = os.open(one / "PASSWORD", os.O_WRONLY | (os.O_TRUNC if n % 2 else 0))
+            try:
+                os.write(fd, value.ljust(8, b"."))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            assert error.errno == errno.ESTALE
+            continue
+        finally:
+            may_swap.clear()
+            paused.acquire()
+        n_stored += 1
+        assert value.ljust(8, b".") in [(key / "PASSWORD").read_bytes()[:8] for key in keys]
+    is_over.set()
+    may_swap.set()
+    swapper.join(DEADLINE)
+    assert n_stored > 10
+    prod.ok("check", prod.mnt)
+
+
+def test_a_file_that_was_just_closed_is_not_being_written(keys):
+    """What is stored after close(2) has returned is stored before the exchange."""
+    one, other = keys
+    for n in range(50):
+        (one / f"NEW{n}").touch()
+        exchange(one, other)
+        assert (other / f"NEW{n}").exists()
+        exchange(one, other)
+
+
+def test_swap_follows_links(prod, keys, place):
+    one, other = keys
+    (place / "live").symlink_to(one)
+    (place / "next").symlink_to(other)
+    before = described(one), described(other)
+    prod.ok("swap", place / "live", place / "next")
+    assert (described(other), described(one)) == before
+    assert os.readlink(place / "live") == str(one)

@@ -261,7 +261,7 @@ def writer_thread(worker):
 
 @contextlib.contextmanager
 def traced(thread, inject, log):
-    """strace, which kills the process when that thread enters the system call."""
+    """strace, which kills the process when that thread is about to do what the system call does."""
     tracer = subprocess.Popen(
         ["strace", "-q", "-o", log, "-e", f"trace={inject.split(':')[0]}", "-e", f"inject={inject}", "-p", str(thread)],
         stderr=subprocess.PIPE,
@@ -352,7 +352,7 @@ def test_a_change_is_made_once(kf, prod, name, when):
     change, is_made = CHANGES[name]
     wait_for_standby(kf)
     worker = kf.worker()
-    inject = "fdatasync:signal=SIGKILL:when=1" if when == "before the commit" else "writev:signal=SIGKILL:when=1"
+    inject = "fdatasync:error=EINTR:signal=SIGKILL:when=1" if when == "before the commit" else "writev:error=EINTR:signal=SIGKILL:when=1"
     if name in ("create", "write") and when == "after the commit":
         # the writer thread answers a CREATE as well; what is killed is the answer to the flush
         inject = inject.replace("when=1", "when=2" if name == "create" else "when=1")
@@ -377,7 +377,7 @@ def test_a_request_that_ends_every_worker_is_answered(kf, field):
     """Three workers get a signal as they answer it; then its asker is told EIO, and all others go on."""
     standby = wait_for_standby(kf)
     status = kf.status()
-    inject = "inject=writev:signal=SIGSEGV:when="
+    inject = "inject=writev:error=EINTR:signal=SIGSEGV:when="
     attach = [["-p", str(status["worker_pid"]), "-e", inject + "1"], ["-p", str(standby), "-e", inject + "1"]]
     # those that are started from now on: the first answer is the one to the kernel's greeting
     attach.append(["-f", "-p", str(status["supervisor_pid"]), "-e", inject + "2+"])

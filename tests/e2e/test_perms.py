@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import subprocess
 import tempfile
 
 import pytest
@@ -202,3 +203,22 @@ def test_another_user_may_change_nothing(prod, field, script):
     result = as_user(1000, "dash", "-c", script, cwd=prod.mnt)
     assert "Permission denied" in result.stderr
     assert field.read_bytes() == b"secret"
+
+
+def test_a_bind_mount_knows_the_mode_of_what_replaced_its_file(prod, field, place):
+    """As soon as the rename has returned: the kernel had the mode of the old one in its cache."""
+    for path in ("", "prod", "prod/custom", "prod/custom/mysql"):
+        os.chmod(prod / path, 0o755)
+    os.chmod(field, 0o644)
+    (place / "bind").touch()
+    subprocess.run(["mount", "--bind", field, place / "bind"], check=True)
+    try:
+        for n in range(5):
+            assert as_user(1000, "cat", place / "bind").returncode == 0
+            write(field.with_name(".tmp"), b"private")
+            os.chmod(field.with_name(".tmp"), 0o600)
+            os.rename(field.with_name(".tmp"), field)
+            assert "Permission denied" in as_user(1000, "cat", place / "bind").stderr
+            os.chmod(field, 0o644)
+    finally:
+        subprocess.run(["umount", place / "bind"], check=True)

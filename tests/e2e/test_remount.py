@@ -80,6 +80,17 @@ def test_another_store(prod):
     os.mkdir(prod / "new")
 
 
+def test_what_something_else_is_mounted_over(prod, key):
+    subprocess.run(["mount", "-t", "tmpfs", "none", prod.mnt], check=True)
+    try:
+        result = remount(prod, "ro")
+        assert (result.returncode, result.stderr) == (1, f"keyfs: {prod.mnt}: something else is mounted over it\n")
+        (prod.mnt / "x").touch()
+    finally:
+        subprocess.run(["umount", prod.mnt], check=True)
+    write(key / "HOST", b"x")
+
+
 def test_by_mount(made):
     """mount(8) finds the store in the mount table and calls keyfs."""
     script = """

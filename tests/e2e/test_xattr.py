@@ -2,9 +2,10 @@
 
 import errno
 import os
+import threading
 
 import pytest
-from conftest import refused, sh_ok, write
+from conftest import as_user, refused, sh_ok, write
 
 pytestmark = pytest.mark.sanitize
 
@@ -359,3 +360,62 @@ def test_a_tool_carries_them(prod, key, script):
 def test_getfattr_lists_what_can_be_set(key):
     sh_ok("setfattr -n user.keyfs.comment -v 'for the shop' .", key)
     assert sh_ok("getfattr -d .", key) == '# file: .\nuser.keyfs.comment="for the shop"\n\n'
+
+
+def test_a_draft_that_is_still_open_keeps_its_attributes_to_itself(key):
+    """Renamed over a field it would bring them with its first close; until then there is nowhere to put others."""
+    fd = os.open(key / ".PASSWORD.tmp", os.O_WRONLY | os.O_CREAT)
+    os.setxattr(fd, "user.note", b"of the draft")
+    with refused(errno.EBUSY):
+        os.rename(key / ".PASSWORD.tmp", key / "PASSWORD")
+    os.write(fd, b"new")
+    os.close(fd)
+    os.rename(key / ".PASSWORD.tmp", key / "PASSWORD")
+    assert (key / "PASSWORD").read_bytes() == b"new"
+    assert os.getxattr(key / "PASSWORD", "user.note") == b"of the draft"
+
+
+def test_attributes_of_open_files_are_of_their_users_share(prod, key):
+    """One user cannot fill the memory that everybody's values need."""
+    os.chmod(prod.mnt, 0o711)
+    for path in ("prod", "prod/custom", "prod/custom/mysql"):
+        os.chmod(prod / path, 0o777)
+    script = f"""
+import os
+n = 0
+try:
+    while n < 8000:
+        fd = os.open({str(key)!r} + f"/V{{n}}", os.O_WRONLY | os.O_CREAT)
+        os.setxattr(fd, "user.x", bytes(4090))
+        n += 1
+except OSError as error:
+    print(n, error.errno)
+"""
+    script = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (9000, 9000))" + script
+    n, code = map(int, as_user(1000, "/usr/bin/python3", "-c", script, timeout=60).stdout.split())
+    assert code == errno.ENOMEM and 500 < n < 7000
+    write(key / "PASSWORD", b"x" * 100_000)
+
+
+@pytest.mark.parametrize("call", [os.listxattr, lambda path: os.getxattr(path, "user.one")])
+def test_attributes_are_read_as_of_one_moment(key, call):
+    """Beside one that comes and goes: it is there, or it is not."""
+    os.setxattr(key, "user.one", b"1")
+    is_over = threading.Event()
+
+    def change():
+        while not is_over.is_set():
+            os.removexattr(key, "user.one")
+            os.setxattr(key, "user.one", b"1")
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        for _ in range(2000):
+            try:
+                assert call(key) in ([], ["user.one"], b"1")
+            except OSError as error:
+                assert error.errno == errno.ENODATA
+    finally:
+        is_over.set()
+        changer.join()
