@@ -1,15 +1,15 @@
 /*
  * Clients of a mount whose worker is killed again and again: soak KEYS READERS WRITERS SECONDS
  *
- * KEYS is a type directory of custom keys, or the mount seen somewhere else.  Readers open, read, verify and
- * close the variable VALUE of keys r0, r1, ...; the parent makes READ_KEYS of them first, if it may.  Each
- * writer has a key of its own, and changes it in every way there is; after each change it looks whether the
- * change, and nothing else, is there.  One answer is allowed besides success: EIO to who was writing a value,
- * and then the value is the old one.
+ * KEYS is a type directory of custom keys.  Readers open, read, verify and close the variable VALUE of the
+ * keys r0, r1, ..., which are made first, and of the writers' keys; now and then one takes its time between
+ * two pieces.  Each writer has a key of its own, and changes it in every way there is; after each change it
+ * looks whether the change, and nothing else, is there.  One answer is allowed besides success: EIO to who
+ * was writing a value, and then the value is the old one.
  *
- * Prints one line of JSON and exits with 0, or says on standard error what was wrong, once for each client.
+ * Says "ready", and in the end prints one line of JSON and exits with 0, or says on standard error what was
+ * wrong, once for each client.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -95,25 +95,33 @@ static unsigned long version_of(const char *value, size_t n, const char *key)
 	return version;
 }
 
-static size_t read_value(const char *path, char *value)
+static size_t read_value(const char *path, char *value, bool is_slow)
 {
+	const struct timespec rest = {.tv_nsec = 100000000};
 	int64_t since = now_us();
 	int fd = open(path, O_RDONLY);
 	ssize_t n = 0, more;
 
 	if (fd < 0)
 		fail("open %s: %s", path, strerror(errno));
+	if (is_slow) {
+		n = read(fd, value, 5);
+		if (n < 0)
+			fail("read %s: %s", path, strerror(errno));
+		(void)nanosleep(&rest, NULL); /* in which the worker is killed, and the value replaced */
+	}
 	while ((more = read(fd, value + n, VALUE_MAX - (size_t)n)) > 0)
 		n += more;
 	if (more < 0)
 		fail("read %s: %s", path, strerror(errno));
 	if (close(fd) < 0)
 		fail("close of a reader %s: %s", path, strerror(errno));
-	note_time(since);
+	if (!is_slow)
+		note_time(since);
 	return (size_t)n;
 }
 
-static _Noreturn void reader(unsigned number)
+static _Noreturn void reader(unsigned number, unsigned n_writers)
 {
 	uint64_t x = number + 1;
 
@@ -121,9 +129,12 @@ static _Noreturn void reader(unsigned number)
 		char path[PATH_MAX], key[32], value[VALUE_MAX];
 
 		x = x * 6364136223846793005U + 1442695040888963407U;
-		(void)snprintf(key, sizeof(key), "r%u", (unsigned)(x >> 33) % READ_KEYS);
+		if (n_writers > 0 && (x >> 60) % 4 == 0)
+			(void)snprintf(key, sizeof(key), "w%u", (unsigned)(x >> 33) % n_writers);
+		else
+			(void)snprintf(key, sizeof(key), "r%u", (unsigned)(x >> 33) % READ_KEYS);
 		(void)snprintf(path, sizeof(path), "%s/%s/VALUE", keys, key);
-		(void)version_of(value, read_value(path, value), key);
+		(void)version_of(value, read_value(path, value, (x >> 50) % 256 == 0), key);
 		atomic_fetch_add(&shared->n_reads, 1);
 	}
 	_exit(0);
@@ -170,7 +181,7 @@ static bool write_to(const char *path, int flags, const char *value, size_t n)
 static void expect(const struct writer *writer)
 {
 	char value[VALUE_MAX];
-	unsigned long found = version_of(value, read_value(writer->path, value), writer->key);
+	unsigned long found = version_of(value, read_value(writer->path, value, false), writer->key);
 
 	if (found != writer->stored)
 		fail("%s: version %lu is there, and %lu was stored", writer->key, found, writer->stored);
@@ -252,16 +263,11 @@ static void make_empty(struct writer *writer)
 
 static _Noreturn void writer(unsigned number)
 {
-	struct writer writer = {.last = 1};
-	char value[VALUE_MAX];
+	struct writer writer = {.stored = 0, .last = 0};
 
 	(void)snprintf(writer.key, sizeof(writer.key), "w%u", number);
 	(void)snprintf(writer.directory, sizeof(writer.directory), "%s/%s", keys, writer.key);
-	(void)snprintf(writer.path, sizeof(writer.path), "%s/VALUE", writer.directory);
-	check("mkdir", writer.directory, mkdir(writer.directory, 0777));
-	while (!write_to(writer.path, O_CREAT, value, make(value, writer.key, 1)))
-		;
-	writer.stored = 1;
+	(void)snprintf(writer.path, sizeof(writer.path), "%s/%s/VALUE", keys, writer.key);
 	while (now_us() < end_us) {
 		rewrite(&writer);
 		replace(&writer);
@@ -273,17 +279,17 @@ static _Noreturn void writer(unsigned number)
 
 /* --- the parent --- */
 
-static void make_read_keys(void)
+/* Version 0 of each. */
+static void make_keys(char letter, unsigned n)
 {
-	for (unsigned i = 0; i < READ_KEYS; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		char path[PATH_MAX], key[32], value[VALUE_MAX];
 
-		(void)snprintf(key, sizeof(key), "r%u", i);
+		(void)snprintf(key, sizeof(key), "%c%u", letter, i);
 		(void)snprintf(path, sizeof(path), "%s/%s", keys, key);
-		if (mkdir(path, 0777) < 0 && errno != EEXIST)
-			fail("mkdir %s: %s", path, strerror(errno));
+		check("mkdir", path, mkdir(path, 0777));
 		(void)snprintf(path, sizeof(path), "%s/%s/VALUE", keys, key);
-		if (access(path, F_OK) < 0 && !write_to(path, O_CREAT, value, make(value, key, i)))
+		if (!write_to(path, O_CREAT, value, make(value, key, 0)))
 			fail("%s: not written", path);
 	}
 }
@@ -301,14 +307,16 @@ int main(int argc, char **argv)
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return 2;
-	make_read_keys();
+	make_keys('r', READ_KEYS);
+	make_keys('w', n_writers);
 	atomic_store(&shared->longest_us, 0);
+	atomic_store(&shared->n_changes, 0);
 	(void)puts("ready");
 	(void)fflush(stdout);
 	end_us = now_us() + (int64_t)(atof(argv[4]) * 1e6);
 	for (unsigned i = 0; i < n_readers; i++)
 		if (fork() == 0)
-			reader(i);
+			reader(i, n_writers);
 	for (unsigned i = 0; i < n_writers; i++)
 		if (fork() == 0)
 			writer(i);

@@ -1,12 +1,15 @@
 """A store with 10,000 keys."""
 
+import contextlib
 import os
+import re
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from conftest import sh_ok, write
+from conftest import LONG, sh_ok, write
 
 KEYS = 10_000
 
@@ -63,3 +66,31 @@ def test_a_thousand_open_files(kf):
         os.close(fd)
     write(key / "V", b"new")
     assert (key / "V").read_bytes() == b"new"
+
+
+@pytest.mark.timeout(LONG and 1800 or 120)
+def test_lookups_take_no_memory(prod):
+    """Nothing is remembered of a name that was looked up, whether the kernel forgets it or not."""
+    n = 1_000_000 if LONG else 30_000
+    key = prod / "prod/custom/mysql"
+    for i in range(100):
+        write(key / f"V{i}", b"x" * 100)
+
+    def resident():
+        status = Path(f"/proc/{prod.worker()}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
+
+    def look(count):
+        for i in range(count):
+            if i % 10_000 == 0:
+                Path("/proc/sys/vm/drop_caches").write_text("2")
+            with contextlib.suppress(FileNotFoundError):
+                os.stat(key / (f"V{i % 100}" if i % 4 == 0 else f"NO{i}"))
+            if i % 100 == 0:
+                os.close(os.open(key / f"V{i % 97}", os.O_RDONLY))
+
+    look(5000)
+    before, asked = resident(), prod.status()["requests"]
+    look(n)
+    assert prod.status()["requests"] - asked > n * 0.7
+    assert resident() - before < 1024

@@ -1,10 +1,13 @@
 """A key's name is unique within its service, whatever the type."""
 
+import ctypes
 import errno
 import os
+import random
+from pathlib import Path
 
 import pytest
-from conftest import SANITIZED, refused, tree
+from conftest import SANITIZED, libc, refused, tree, write
 
 TYPES = ["image", "cos", "function", "custom"]
 
@@ -147,3 +150,35 @@ def test_64_processes_race_for_one_variable(types):
     codes = race(64, attempt)
     assert sorted(codes) == [0] + 63 * [errno.EEXIST]
     assert (types / "prod/custom/mysql/V").read_text() == str(codes.index(0))
+
+
+def test_64_processes_rename_and_exchange(types):
+    """Between types, services and names, for a while: each name is there once in a service, and no key is lost."""
+    n_each = 10 if SANITIZED else 40
+    for i in range(64):
+        os.makedirs(types / f"prod/custom/k{i}")
+        write(types / f"prod/custom/k{i}/ID", b"%d" % i)
+    os.makedirs(types / "staging/custom")
+
+    def attempt(i):
+        chance = random.Random(i)
+        for _ in range(n_each):
+            one, other = (
+                types / chance.choice(["prod", "staging"]) / chance.choice(["custom", "custom", "cos"]) / f"k{chance.randrange(64)}"
+                for _ in range(2)
+            )
+            flags = chance.choice([0, 0, 1, 2])
+            if libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), flags) < 0:
+                code = ctypes.get_errno()
+                assert code in (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL, errno.EXDEV, errno.ESTALE), code
+
+    assert set(race(64, attempt)) == {0}
+    for _ in range(2):
+        found = [Path(path) for path in tree(types.mnt) if Path(path).name.startswith("k") and path.count("/") == 2]
+        for service in ("prod", "staging"):
+            names = [path.name for path in found if path.parts[0] == service]
+            assert len(names) == len(set(names))
+        ids = [(types / path / "ID").read_text() for path in found]
+        assert sorted(map(int, ids)) == list(range(64))
+        types.ok("check", types.mnt)
+        types.remount()

@@ -1,0 +1,96 @@
+"""Clients of a mount whose worker is killed every 200 ms: nothing fails, is lost, is done twice or is mixed up.
+
+soak.c has the clients, and says what they check.  KEYFS_SOAK_S is how long each test goes on.
+"""
+
+import json
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import DEADLINE, LONG, kill, process_state
+
+SECONDS = float(os.environ.get("KEYFS_SOAK_S", 600 if LONG else 8))
+pytestmark = pytest.mark.timeout(SECONDS + 120)
+EVERY = 0.2
+
+
+@pytest.fixture(scope="module")
+def soak(tmp_path_factory):
+    """The program."""
+    program = tmp_path_factory.mktemp("soak") / "soak"
+    source = Path(__file__).with_name("soak.c")
+    subprocess.run(["cc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-o", program, source], check=True)
+    return program
+
+
+class Killer(threading.Thread):
+    """Kills the worker again and again, until it is told to stop."""
+
+    def __init__(self, kf):
+        super().__init__()
+        self.kf, self.is_over, self.n_kills = kf, threading.Event(), 0
+
+    def run(self):
+        while not self.is_over.wait(EVERY):
+            worker = self.kf.worker()
+            if worker:
+                kill(worker)
+                self.n_kills += 1
+
+
+def run(kf, program, *arguments, prefix=()):
+    """What the clients counted, while the worker was killed; fails with what they complained of."""
+    command = [*prefix, program, *arguments, SECONDS]
+    clients = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    killer = Killer(kf)
+    try:
+        assert clients.stdout.readline() == "ready\n", clients.stderr.read()
+        killer.start()
+        output, errors = clients.communicate(timeout=SECONDS + 60)
+    finally:
+        killer.is_over.set()
+        if killer.ident:
+            killer.join(DEADLINE)
+        if clients.poll() is None:
+            clients.kill()
+            clients.wait(DEADLINE)
+    print(output)
+    assert clients.returncode == 0, errors
+    counted = json.loads(output)
+    status = kf.status()
+    print(f"kills {killer.n_kills}, sent again {status['requests_resent']}, pause {status['longest_pause_us']} us")
+    assert killer.n_kills > SECONDS and status["worker_restarts"] >= killer.n_kills - 1
+    assert counted["failed"] == 0 and status["requests_refused"] == 0
+    assert process_state(kf.process.pid) != "D"
+    kf.ok("check", kf.mnt)
+    return counted
+
+
+@pytest.fixture
+def keys(kf):
+    os.makedirs(kf / "prod/custom")
+    return kf / "prod/custom"
+
+
+def test_readers(kf, keys, soak):
+    counted = run(kf, soak, keys, 4, 0)
+    assert counted["reads"] > 500 * SECONDS and counted["refused"] == 0
+
+
+def test_readers_and_writers(kf, keys, soak):
+    counted = run(kf, soak, keys, 4, 64 if LONG else 16)
+    assert counted["reads"] > 10 * SECONDS and counted["changes"] > 10 * SECONDS
+
+
+def test_in_a_container(kf, keys, soak):
+    """Its own user and mount namespace, and a bind mount of the type directory."""
+    for path in ("", "prod", "prod/custom"):
+        os.chmod(kf / path, 0o777)
+    system = [part for path in ("/usr", "/lib", "/lib64") for part in ("--ro-bind", path, path)]
+    box = ["bwrap", *system, "--proc", "/proc", "--ro-bind", soak, "/soak", "--bind", keys, "/keys"]
+    box += ["--unshare-user", "--unshare-pid", "--die-with-parent"]
+    counted = run(kf, "/soak", "/keys", 2, 2, prefix=box)
+    assert counted["reads"] > 10 * SECONDS and counted["changes"] > 10 * SECONDS
