@@ -4,7 +4,7 @@
  *
  * One piece of shared memory for each mount.  The supervisor makes it and keeps it; every worker maps it, locks
  * it, and writes down what it is at.  It never needs to reach a disk: when the machine dies, so do the requests
- * that it speaks of.  It holds no value in plain and no key; names of files that were made and are not stored yet
+ * that it speaks of.  It holds no key, and a value in plain only in slots; names of files that were made and are not stored yet
  * are in it, so its pages are locked, and wiped when they are done with.
  *
  * One worker at a time writes to it.  It may be killed between any two stores, so what belongs together is made
@@ -15,6 +15,8 @@
  *                  only if the store's generation is done.generation; so the successor knows of each request that
  *                  comes again whether it was carried out (fs/inherit.h)
  *   idle           writing handles that a successor can go on with (fs/idle.h)
+ *   slots          requests, on a kernel that does not send them again (fs/journal.h): in plain, with the bytes that
+ *                  a WRITE has; locked in memory, and wiped when they are answered
  *   kept           sealed values that open reading handles show (fs/keep.h)
  *
  * The unique number of a request is the kernel's, without FLIGHT_RESENT unless it says otherwise.
@@ -55,6 +57,16 @@ struct flight_idle {
 	unsigned char entry[FLIGHT_ENTRY_SIZE]; /* a struct idle (fs/idle.h), as it is in memory */
 };
 
+/* Requests where the kernel does not send them again; their size is the least that it reads into. */
+#define FLIGHT_SLOTS	 256
+#define FLIGHT_SLOT_SIZE 8192
+
+struct flight_slot {
+	atomic_uint_least64_t number; /* in the order in which they came, from 1; 0: free */
+	uint64_t zero;
+	unsigned char request[FLIGHT_SLOT_SIZE]; /* as the kernel wrote it */
+};
+
 #define FLIGHT_KEPT_MAX	  8192
 #define FLIGHT_BLOCK_SIZE 512
 #define FLIGHT_BLOCKS	  131072 /* 64 MiB, of which only what was ever in use takes memory */
@@ -84,6 +96,7 @@ struct flight {
 	atomic_uint_least64_t longest_pause_ns; /* from there to the next worker's first reading */
 	struct flight_done done;
 	struct flight_idle idle[FLIGHT_IDLE_MAX];
+	struct flight_slot slots[FLIGHT_SLOTS];
 	struct flight_count count;
 	struct flight_kept kept[FLIGHT_KEPT_MAX];
 	unsigned char blocks[FLIGHT_BLOCKS][FLIGHT_BLOCK_SIZE];

@@ -26,7 +26,8 @@ struct fs_config {
 	struct vault *writer;  /* taken over; NULL for a read-only mount */
 	int fuse_fd;	       /* /dev/fuse, mounted; taken over as well */
 	struct flight *flight; /* of the mount (flight.h); borrowed */
-	bool is_first;	       /* of the mount's workers: the drafts of an earlier mount are cleared away */
+	bool has_journal; /* the kernel does not send requests again: they are kept in the flight record */
+	bool is_first;	  /* of the mount's workers: the drafts of an earlier mount are cleared away */
 };
 
 /* -ENOMEM, or what vault_count says. */

@@ -59,7 +59,7 @@ struct control_status {
 	uint8_t is_read_only;
 	uint8_t has_counts; /* 0: not asked for, or the worker did not answer within a second */
 	uint8_t is_stopping;
-	uint8_t zero;
+	uint8_t has_journal; /* else the kernel sends a lost worker's requests again */
 	struct handoff_counts counts;
 	char last_death[CONTROL_DEATH_SIZE]; /* why the last worker ended; empty if none did. Ended by a NUL
 					      */

@@ -27,7 +27,7 @@
  *
  * --- one message, one packet of 512 bytes, integers in the byte order of the machine ---
  *   0   4 version = 2      4   4 kind (enum handoff_kind)
- *   8   4 flags (OPEN), negative errno (FAILED), else 0
+ *   8   4 flags (OPEN: the first two, START: the third), negative errno (FAILED), else 0
  *  12   4 how the secret unlocks, an enum vault_unlock_kind that is passed on unread (OPEN), else 0
  *  16  64 counts, 8 of u64 in the order of struct handoff_counts (COUNTS), else 0
  *  80 192 what went wrong, ended by a NUL (FAILED), else 0
@@ -68,7 +68,8 @@ enum handoff_kind {
 
 enum handoff_flag {
 	HANDOFF_READ_ONLY = 1,
-	HANDOFF_SYSLOG = 2, /* the worker's log goes there and not to standard error */
+	HANDOFF_SYSLOG = 2,  /* the worker's log goes there and not to standard error */
+	HANDOFF_JOURNAL = 4, /* the kernel does not send requests again, so they are kept (fs.h) */
 };
 
 /* What a worker knows of itself. */

@@ -33,8 +33,8 @@ bool mount_point_is_of_another_user(const char *mountpoint);
  */
 int mount_point_prepare(const char *mountpoint, const char *store, struct failure *reterr);
 
-/* Lets changes of the mount there through, or not. -EBUSY: a file is open for writing. -EPERM: not root. -EBADF:
- * something else is mounted over it. */
+/* Lets changes of the mount there through, or not. -EBUSY: a file is open for writing. -EPERM: not root.
+ * -EBADF: something else is mounted over it. */
 int mount_point_remount(const char *mountpoint, bool read_only);
 
 /*

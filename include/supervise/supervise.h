@@ -22,12 +22,20 @@
  */
 int supervise_claim(const char *store, bool read_only, int *ret_lock, struct failure *reterr);
 
+/* How the requests of a dead worker reach its successor. */
+enum supervise_recovery {
+	SUPERVISE_BEST,	  /* RESEND if the kernel has it */
+	SUPERVISE_RESEND, /* the kernel sends them again (Linux 6.9) */
+	SUPERVISE_JOURNAL /* they are kept in shared memory */
+};
+
 struct supervise_config {
 	const char *store;	/* resolved */
 	const char *mountpoint; /* resolved, and prepared (mount_point.h) */
 	bool read_only;
 	bool allow_other; /* asked for; root always has it */
-	bool foreground;  /* log to standard error, and stop at SIGHUP */
+	enum supervise_recovery recovery;
+	bool foreground; /* log to standard error, and stop at SIGHUP */
 	uint32_t unlock_kind;
 	uint32_t root_unlock_kind; /* the same for what the first worker passes on to its successors */
 	int lock;		   /* from supervise_claim; closed when it is over */

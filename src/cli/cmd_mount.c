@@ -13,6 +13,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,11 +22,16 @@ struct arguments {
 	struct unlock_options unlock;
 	struct mount_options options;
 	bool foreground;
+	enum supervise_recovery recovery;
 	const char *store;
 	const char *mountpoint;
 };
 
+enum { KEY_RECOVERY = 256 };
+
 static const struct argp_option options[] = {
+	{"recovery", KEY_RECOVERY, "WAY", 0,
+	 "How requests outlive the worker: resend (by the kernel, from Linux 6.9 on), or journal", 0},
 	{"foreground", 'f', NULL, 0, "Stay in the foreground, and log to standard error", 0},
 	{"options", 'o', "WORD[,WORD...]", 0,
 	 "ro, remount, allow_other, key_file=FILE; the usual words of mount(8) and fstab(5)", 0},
@@ -54,6 +60,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		break;
 	case 'f':
 		into->foreground = true;
+		break;
+	case KEY_RECOVERY:
+		if (strcmp(arg, "resend") != 0 && strcmp(arg, "journal") != 0)
+			argp_error(state, "--recovery is resend or journal");
+		into->recovery = arg[0] == 'r' ? SUPERVISE_RESEND : SUPERVISE_JOURNAL;
 		break;
 	case 'o':
 		r = mount_options_parse(arg, &into->options, word, sizeof(word));
@@ -286,6 +297,7 @@ int cmd_mount(int argc, char **argv)
 	config.read_only = arguments.options.read_only;
 	config.allow_other = arguments.options.allow_other;
 	config.foreground = arguments.foreground;
+	config.recovery = arguments.recovery;
 	r = prepare(&arguments, &config);
 	if (r != 0)
 		return r;

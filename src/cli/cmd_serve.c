@@ -125,6 +125,7 @@ static int take_mount(struct serve *serve, struct sessions *sessions, struct fai
 		.writer = sessions->writer,
 		.fuse_fd = take_fd(&fds.fds[0]),
 		.flight = serve->flight,
+		.has_journal = message.code & HANDOFF_JOURNAL,
 		.is_first = serve->is_first,
 	};
 	*sessions = (struct sessions){NULL, NULL}; /* fs_new has them */

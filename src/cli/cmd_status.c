@@ -87,6 +87,7 @@ static void print_json(const struct control_status *status)
 		else
 			(void)fputs("null", stdout);
 	}
+	(void)printf(", \"recovery\": \"%s\"", status->has_journal ? "journal" : "resend");
 	(void)printf(", \"standby_pid\": %d, \"requests_resent\": %" PRIu64 ", \"requests_refused\": %u, "
 		     "\"longest_pause_us\": %" PRIu64 ", \"last_death\": ",
 		     status->standby_pid, status->n_resent, status->n_poisoned, status->longest_pause_us);
@@ -161,9 +162,10 @@ static void print_text(const struct control_status *status)
 	print_restarts(status);
 	if (status->has_counts)
 		print_counts(&status->counts);
-	(void)printf("  kernel      %s\n", status->kernel_lacks & CONTROL_LACKS_RESEND
-						   ? "lacks FUSE_NOTIFY_RESEND (Linux 6.9)"
-						   : "lacks nothing");
+	(void)printf("  kernel      %s\n",
+		     status->kernel_lacks & CONTROL_LACKS_RESEND
+			     ? "lacks FUSE_NOTIFY_RESEND (Linux 6.9): there is a journal instead"
+			     : "lacks nothing");
 }
 
 static int status_of_all(bool json)

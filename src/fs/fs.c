@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 /* A request is at most this long: the header, the largest WRITE, and what the kernel asks for besides. */
 #define RECEIVE_SIZE   (WRITE_MAX + 4096)
@@ -19,19 +20,30 @@
  */
 #define SNAPSHOT_SHARE 8
 
+static ssize_t send_for_libfuse(int fd, struct iovec *parts, int n_parts, void *userdata)
+{
+	(void)fd;
+	return send_answer(userdata, parts, n_parts);
+}
+
+/* It has to be there; the loop reads (loop.c). */
+static ssize_t read_for_libfuse(int fd, void *buffer, size_t size, void *userdata)
+{
+	(void)userdata;
+	return read(fd, buffer, size);
+}
+
 static int new_session(struct fs *fs)
 {
 	char *arguments[] = {(char[]){"keyfs"}, NULL};
 	struct fuse_args args = FUSE_ARGS_INIT(1, arguments);
-	char device[32];
+	const struct fuse_custom_io io = {.writev = send_for_libfuse, .read = read_for_libfuse};
 
 	fs->session = fuse_session_new(&args, &fs_ops, sizeof(fs_ops), fs);
 	fuse_opt_free_args(&args);
 	if (!fs->session)
 		return -ENOMEM;
-	/* libfuse takes the descriptor of a mount that somebody else made by this name. */
-	(void)snprintf(device, sizeof(device), "/dev/fd/%d", fs->fuse_fd);
-	return fuse_session_mount(fs->session, device) == 0 ? 0 : -EIO;
+	return fuse_session_custom_io(fs->session, &io, fs->fuse_fd);
 }
 
 static int start(struct fs *fs, const struct fs_config *config, struct vault **writer)
@@ -71,6 +83,8 @@ int fs_new(const struct fs_config *config, struct fs **ret, struct failure *rete
 	fs->reader = config->reader;
 	fs->fuse_fd = config->fuse_fd;
 	fs->flight = config->flight;
+	fs->has_journal = config->has_journal;
+	journal_init(&fs->journal, NULL); /* until it is this worker's */
 	inherit_init(&fs->inherited);
 	r = start(fs, config, &writer);
 	if (r == 0) {
@@ -130,6 +144,7 @@ int fs_take_over(struct fs *fs)
 	r = inherit_take(fs, counts.generation);
 	if (r < 0)
 		return r;
+	journal_init(&fs->journal, fs->has_journal ? fs->flight : NULL);
 	keep_init(&fs->keep, fs->flight);
 	r = snapshots_inherit(&fs->snapshots, fs->reader);
 	if (r < 0)
@@ -160,6 +175,7 @@ void fs_free(struct fs *fs)
 	moves_destroy(&fs->moves);
 	vault_close(fs->reader);
 	inherit_destroy(&fs->inherited);
+	journal_destroy(&fs->journal);
 	secret_free(fs->receive);
 	free(fs);
 }

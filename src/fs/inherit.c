@@ -43,7 +43,7 @@ int inherit_take(struct fs *fs, uint64_t generation)
 
 /* --- answering --- */
 
-static void forget_all(struct inherited *inherited)
+void inherit_end(struct inherited *inherited)
 {
 	(void)pthread_mutex_lock(&inherited->mutex);
 	inherited->n = 0;
@@ -85,26 +85,22 @@ static void become_getattr(struct fuse_in_header *in, size_t *len)
 static void answer_done(struct fs *fs, const struct fuse_in_header *in, size_t len)
 {
 	struct fuse_out_header out = {.len = sizeof(out), .unique = in->unique};
+	struct iovec part = {&out, sizeof(out)};
 	const struct fuse_release_in *release = (const void *)(in + 1);
 
 	if (in->opcode == FUSE_RELEASE && len >= sizeof(*in) + sizeof(*release))
 		handle_close(&fs->open_files, release->fh); /* it was adopted */
 
-	(void)!write(fs->fuse_fd, &out, sizeof(out)); /* ENOENT: nobody waits for it any more */
-}
-
-/* Those that nobody waits for come in a queue of their own, and say nothing about the order. */
-static bool has_no_reply(const struct fuse_in_header *in)
-{
-	return in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET || in->opcode == FUSE_INTERRUPT;
+	(void)send_answer(fs, &part, 1); /* ENOENT: nobody waits for it any more */
 }
 
 bool inherit_answers(struct fs *fs, struct fuse_in_header *in, size_t *len)
 {
-	if (fs->inherited.n == 0 || has_no_reply(in))
+	/* Those that have no answer come in a queue of their own, and say nothing about the order. */
+	if (fs->inherited.n == 0 || journal_has_no_answer(in))
 		return false;
-	if (!(in->unique & FLIGHT_RESENT)) {
-		forget_all(&fs->inherited);
+	if (!fs->is_request_repeated) {
+		inherit_end(&fs->inherited);
 		return false;
 	}
 	if (!find(&fs->inherited, in->unique & ~FLIGHT_RESENT))

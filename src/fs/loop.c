@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <linux/fuse.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 /* The last operation that libfuse 3.14 knows something of: FUSE_COPY_FILE_RANGE. */
@@ -25,10 +26,12 @@ static void answer_unknown(struct fs *fs, const struct fuse_in_header *in, size_
 {
 	struct fuse_out_header out = {.len = sizeof(out), .error = -EOPNOTSUPP, .unique = in->unique};
 
+	struct iovec part = {&out, sizeof(out)};
+
 	if (in->opcode == STATX_OPCODE)
 		statx_answer(fs, in, len);
 	else
-		(void)!write(fs->fuse_fd, &out, sizeof(out)); /* ENOENT: nobody waits for it any more */
+		(void)send_answer(fs, &part, 1); /* ENOENT: nobody waits for it any more */
 }
 
 /* What the loop is at, in case that it does not come back from it. */
@@ -46,7 +49,7 @@ static void leave(struct fs *fs)
 {
 	struct flight *flight = fs->flight;
 
-	if (fs->request.unique & FLIGHT_RESENT)
+	if (fs->is_request_repeated)
 		atomic_fetch_add_explicit(&flight->n_resent, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&flight->n_requests, 1, memory_order_relaxed);
 	atomic_store(&flight->loop.unique, 0);
@@ -66,25 +69,92 @@ static void answer(struct fs *fs, size_t len)
 		fuse_session_process_buf(fs->session, &buffer);
 }
 
+static void handle(struct fs *fs, size_t len, bool is_repeated)
+{
+	const struct fuse_in_header *in = (const void *)fs->receive->data;
+
+	fs->is_request_repeated = is_repeated || in->unique & FLIGHT_RESENT;
+	enter(fs, in);
+	answer(fs, len);
+	leave(fs);
+	explicit_bzero(fs->receive->data, len);
+}
+
+/* A request in a slot, which is given back when it is answered. */
+static void handle_slot(struct fs *fs, struct flight_slot *slot, size_t len, bool is_repeated)
+{
+	bool has_no_answer;
+
+	memcpy(fs->receive->data, slot->request, len);
+	has_no_answer = journal_has_no_answer((const void *)fs->receive->data);
+	handle(fs, len, is_repeated);
+	if (has_no_answer)
+		journal_give_back(&fs->journal, slot);
+}
+
+/* What a predecessor had read and not answered, before anything new. */
+static void run_journal(struct fs *fs)
+{
+	struct flight_slot *slot = journal_next(&fs->journal, 0);
+
+	while (slot) {
+		const struct fuse_in_header *in = (const void *)slot->request;
+		uint64_t number = atomic_load(&slot->number);
+		size_t len = in->len;
+
+		/* The predecessor was killed before the kernel wrote into it, or nobody waits for it. */
+		if (len < sizeof(*in) || len > sizeof(slot->request) || journal_has_no_answer(in))
+			journal_give_back(&fs->journal, slot);
+		else
+			handle_slot(fs, slot, len, true);
+		slot = journal_next(&fs->journal, number);
+	}
+	inherit_end(&fs->inherited);
+}
+
+/* The next request, answered or queued: 0, or -errno of read(2). */
+static int read_one(struct fs *fs)
+{
+	struct flight_slot *slot = fs->journal.flight ? journal_take(&fs->journal) : NULL;
+	ssize_t n = read(fs->fuse_fd, slot ? slot->request : fs->receive->data,
+			 slot ? sizeof(slot->request) : fs->receive->cap);
+	int r = n < 0 ? -errno : (n < (ssize_t)sizeof(struct fuse_in_header) ? -EPROTO : 0);
+
+	if (r < 0 && slot)
+		journal_give_back(&fs->journal, slot);
+	if (r < 0)
+		return r;
+	atomic_fetch_add_explicit(&fs->n_requests, 1, memory_order_relaxed);
+	if (slot)
+		handle_slot(fs, slot, (size_t)n, false);
+	else
+		handle(fs, (size_t)n, false);
+	return 0;
+}
+
 int fs_run(struct fs *fs)
 {
+	if (fs->journal.flight)
+		run_journal(fs);
 	while (!fuse_session_exited(fs->session)) {
-		ssize_t n = read(fs->fuse_fd, fs->receive->data, fs->receive->cap);
+		int r = read_one(fs);
 
-		if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
-			atomic_fetch_add_explicit(&fs->n_requests, 1, memory_order_relaxed);
-			enter(fs, (const void *)fs->receive->data);
-			answer(fs, (size_t)n);
-			leave(fs);
-			explicit_bzero(fs->receive->data, (size_t)n);
-		} else if (n >= 0) {
-			return -EPROTO;
-		} else if (errno == ENODEV) {
-			return 0; /* unmounted */
-		} else if (errno != EINTR && errno != EAGAIN &&
-			   errno != ENOENT) { /* ENOENT: the asker is gone */
-			return -errno;
-		}
+		if (r == -ENODEV)
+			return 0;					  /* unmounted */
+		if (r < 0 && r != -EINTR && r != -EAGAIN && r != -ENOENT) /* ENOENT: the asker is gone */
+			return r;
 	}
 	return 0;
+}
+
+ssize_t send_answer(struct fs *fs, struct iovec *parts, int n_parts)
+{
+	const struct fuse_out_header *out = parts[0].iov_base;
+	uint64_t unique = out->unique;
+	ssize_t n = writev(fs->fuse_fd, parts, n_parts);
+	int code = errno;
+
+	journal_answered(&fs->journal, unique);
+	errno = code;
+	return n;
 }

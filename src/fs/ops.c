@@ -12,8 +12,9 @@
 
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
-	(void)userdata;
-	conn->max_write = WRITE_MAX;
+	const struct fs *fs = userdata;
+
+	conn->max_write = fs->has_journal ? JOURNAL_WRITE_MAX : WRITE_MAX;
 	conn->max_background = BACKGROUND_MAX;
 	conn->congestion_threshold = BACKGROUND_MAX;
 	conn->want &=

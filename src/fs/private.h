@@ -9,6 +9,7 @@
 #include "fs.h"
 #include "inherit.h"
 #include "job.h"
+#include "journal.h"
 #include "moves.h"
 #include "node_id.h"
 #include "notify.h"
@@ -20,6 +21,7 @@
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
 #include <stdatomic.h>
+#include <sys/uio.h>
 
 /* How long the kernel may use a name or attributes without asking, in seconds. */
 #define CACHE_TIMEOUT 1.0
@@ -33,15 +35,18 @@ struct fs {
 	struct fuse_session *session;
 	struct flight *flight;
 	struct inherited inherited;
+	struct journal journal;
 	struct keep keep;	       /* the loop's */
 	struct secret *receive;	       /* the request being answered; wiped after each */
 	struct fuse_in_header request; /* its header, as it came */
+	bool is_request_repeated;      /* a predecessor had it already */
 	struct vault *reader;	       /* the loop's session */
 	struct snapshots snapshots;    /* the loop's */
 	struct open_files open_files;
 	struct barrier barrier;
 	struct moves moves;
 	struct fleeting fleeting;
+	bool has_journal;
 	bool has_epoch;		     /* the kernel forgets all names when asked to */
 	struct writer *writer;	     /* NULL: read-only */
 	struct writer_state initial; /* what a read-only mount counts */
@@ -146,6 +151,11 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in, struct fuse_file_info *fi_in,
 			fuse_ino_t ino_out, off_t offset_out, struct fuse_file_info *fi_out, size_t length,
 			int flags);
+
+/* --- loop.c --- */
+
+/* Every answer and notification goes through here. What writev(2) says. */
+ssize_t send_answer(struct fs *fs, struct iovec *parts, int n_parts);
 
 /* A reading handle is closed. */
 void forget_reader(struct fs *fs, uint64_t ino, uint64_t fh);

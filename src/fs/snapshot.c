@@ -153,8 +153,7 @@ static void add_handle(struct snapshots *snapshots, struct snapshot *snapshot, u
 {
 	struct keep *keep = snapshots->keep;
 
-	if (snapshot->kept != KEEP_NONE && keep->repeated == (unique & ~FLIGHT_RESENT) &&
-	    unique & FLIGHT_RESENT)
+	if (snapshot->kept != KEEP_NONE && keep->repeated == (unique & ~FLIGHT_RESENT))
 		return; /* a predecessor counted it, and had no time to say so */
 	snapshot->n_handles++;
 	atomic_fetch_add(&snapshots->n_handles, 1);
@@ -228,8 +227,7 @@ void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t versio
 	 */
 	if (!snapshot)
 		return;
-	if (snapshot->kept != KEEP_NONE && keep->repeated == (unique & ~FLIGHT_RESENT) &&
-	    unique & FLIGHT_RESENT)
+	if (snapshot->kept != KEEP_NONE && keep->repeated == (unique & ~FLIGHT_RESENT))
 		return;
 	snapshot->n_handles--;
 	atomic_fetch_sub(&snapshots->n_handles, 1);

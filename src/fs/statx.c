@@ -106,5 +106,5 @@ void statx_answer(struct fs *fs, const struct fuse_in_header *in, size_t len)
 					 .unique = in->unique};
 	struct iovec parts[] = {{&header, sizeof(header)}, {&out, sizeof(out)}};
 
-	(void)!writev(fs->fuse_fd, parts, r == 0 ? 2 : 1); /* ENOENT: nobody waits for it any more */
+	(void)send_answer(fs, parts, r == 0 ? 2 : 1); /* ENOENT: nobody waits for it any more */
 }

@@ -1,9 +1,9 @@
 /*
  * A worker's death, and what comes after it.
  *
- * What the dead worker had read and not answered, the kernel is asked to send again (FUSE_NOTIFY_RESEND), and
- * the successor finds in the flight record what of it was carried out.  Readers and open files notice a
- * pause.
+ * What the dead worker had read and not answered, the kernel is asked to send again (FUSE_NOTIFY_RESEND), or
+ * the successor finds it in the journal; what of it was carried out stands in the flight record.  Readers and
+ * open files notice a pause.
  */
 #include "supervisor.h"
 
@@ -89,6 +89,17 @@ static struct suspect *find_suspect(struct supervisor *supervisor, uint64_t uniq
 	return suspect;
 }
 
+/* No successor is to find it in the journal. */
+static void forget_request(struct flight *flight, uint64_t unique)
+{
+	for (unsigned i = 0; i < FLIGHT_SLOTS; i++) {
+		const struct fuse_in_header *in = (const void *)flight->slots[i].request;
+
+		if (atomic_load(&flight->slots[i].number) != 0 && in->unique == unique)
+			atomic_store(&flight->slots[i].number, 0);
+	}
+}
+
 /* A thread of the dead worker was at this request. */
 static void suspect(struct supervisor *supervisor, const struct flight_request *at)
 {
@@ -104,6 +115,7 @@ static void suspect(struct supervisor *supervisor, const struct flight_request *
 	what = at->opcode < sizeof(operations) / sizeof(operations[0]) ? operations[at->opcode] : NULL;
 	if (write(supervisor->fuse, &out, sizeof(out)) != sizeof(out))
 		return; /* nobody waits for it any more */
+	forget_request(supervisor->flight, out.unique);
 	log_node(LOG_LEVEL_ERROR,
 		 what ? what : "a request: answered with EIO, since it ended worker after worker", at->ino,
 		 0);
@@ -140,7 +152,8 @@ static void promote(struct supervisor *supervisor)
 	supervisor->n_requests_before = atomic_load(&flight->n_requests);
 	atomic_store(&flight->loop.unique, 0);
 	atomic_store(&flight->writer.unique, 0);
-	ask_again(supervisor);
+	if (!supervisor->has_journal)
+		ask_again(supervisor);
 	(void)worker_send(&supervisor->active, HANDOFF_GO, NULL, 0); /* if it is gone, that is seen soon */
 	if (supervisor->is_counting)
 		(void)worker_send(&supervisor->active, HANDOFF_COUNT, NULL, 0); /* the last one did not say */
@@ -167,8 +180,7 @@ void recover_keep_standby(struct supervisor *supervisor)
 	supervisor->start_at = NO_DEADLINE;
 	if (supervisor->watch.next == NO_DEADLINE)
 		supervisor->watch.next = now + WATCH_MS;
-	if (supervisor->phase != PHASE_SERVING || supervisor->standby.pid != 0 ||
-	    supervisor->status.kernel_lacks & CONTROL_LACKS_RESEND)
+	if (supervisor->phase != PHASE_SERVING || supervisor->standby.pid != 0)
 		return;
 	if (at == NO_DEADLINE)
 		at = now + back_off_ms(supervisor->n_failures);
@@ -221,10 +233,6 @@ static void on_lost(struct supervisor *supervisor, int status)
 	struct timespec now;
 
 	note_death(supervisor, status);
-	if (supervisor->status.kernel_lacks & CONTROL_LACKS_RESEND) {
-		give_up(supervisor);
-		return;
-	}
 	(void)clock_gettime(CLOCK_MONOTONIC, &now);
 	atomic_store(&flight->lost_at_ns, (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
 	supervisor->status.n_restarts++;

@@ -17,6 +17,20 @@ static void give_up(struct supervisor *supervisor, enum supervise_subject subjec
 	supervisor_dismiss(supervisor);
 }
 
+/* The kernel's own way, if it has it and nobody wants the other one. */
+static int choose_recovery(struct supervisor *supervisor, struct failure *reterr)
+{
+	bool is_lacking = supervisor->status.kernel_lacks & CONTROL_LACKS_RESEND;
+	enum supervise_recovery wanted = supervisor->config->recovery;
+
+	if (is_lacking && wanted == SUPERVISE_RESEND)
+		return fail(reterr, -EOPNOTSUPP, "this kernel does not send requests again",
+			    "leave --recovery=resend out; it needs Linux 6.9");
+	supervisor->has_journal = is_lacking || wanted == SUPERVISE_JOURNAL;
+	supervisor->status.has_journal = supervisor->has_journal;
+	return 0;
+}
+
 static int make_mount(struct supervisor *supervisor, char *said, struct failure *reterr)
 {
 	const struct mount_request request = {
@@ -40,14 +54,19 @@ static int make_mount(struct supervisor *supervisor, char *said, struct failure 
 		(void)mount_remove(request.mountpoint);
 		return fail(reterr, -EIO, "the new mount is not in the mount table", NULL);
 	}
-	return mount_read_init(supervisor->fuse, &supervisor->init, &supervisor->status.kernel_lacks, reterr);
+	r = mount_read_init(supervisor->fuse, &supervisor->init, &supervisor->status.kernel_lacks, reterr);
+	return r < 0 ? r : choose_recovery(supervisor, reterr);
 }
 
 int start_mounted(struct supervisor *supervisor, const struct worker *worker)
 {
+	const struct handoff_message message = {
+		.kind = HANDOFF_START,
+		.code = supervisor->has_journal ? HANDOFF_JOURNAL : 0,
+	};
 	const int fds[] = {supervisor->fuse, supervisor->init, supervisor->flight_fd};
 
-	return worker_send(worker, HANDOFF_START, fds, 3);
+	return worker->control < 0 ? -EPIPE : handoff_send(worker->control, &message, fds, 3);
 }
 
 void start_on_unlocked(struct supervisor *supervisor)

@@ -90,6 +90,7 @@ struct supervisor {
 	int lock;
 	int secret;
 	int report;
+	bool has_journal; /* else the kernel is asked to send requests again */
 	struct worker active;
 	struct worker standby;
 	bool is_active_killed;	    /* by the watch: whatever it was at has killed it */

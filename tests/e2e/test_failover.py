@@ -12,9 +12,23 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, SANITIZED, is_running, kill, permissions, refused, wait_for, write
+from conftest import DEADLINE, SANITIZED, Keyfs, is_running, kill, permissions, refused, wait_for, write
 
 pytestmark = pytest.mark.timeout(120)
+
+
+
+@pytest.fixture(params=["resend", "journal"], autouse=True)
+def recovery(request, monkeypatch):
+    """Both ways in which requests outlive a worker: every test is run with each."""
+    start = Keyfs.start
+
+    def start_with(self, *options, **how):
+        return start(self, f"--recovery={request.param}", *options, **how)
+
+    monkeypatch.setattr(Keyfs, "start", start_with)
+    return request.param
+
 
 KEY = "prod/custom/mysql"
 FIELD = f"{KEY}/HOST"
@@ -43,7 +57,7 @@ def kill_worker(kf, number=signal.SIGKILL):
 
 
 @pytest.mark.sanitize
-def test_everything_goes_on(kf, field):
+def test_everything_goes_on(kf, field, recovery):
     for n in range(1, 4):
         kill_worker(kf)
         assert field.read_bytes() == b"secret"
@@ -51,6 +65,7 @@ def test_everything_goes_on(kf, field):
         write(field.with_name(f"V{n}"), b"%d" % n)
         os.mkdir(kf / f"prod/custom/k{n}")
     status = kf.status()
+    assert status["recovery"] == recovery
     assert status["worker_restarts"] == 3
     assert status["last_death"] == "ended by SIGKILL"
     assert 0 < status["longest_pause_us"] < DEADLINE * 1e6

@@ -69,6 +69,12 @@ def run(kf, program, *arguments, prefix=()):
     return counted
 
 
+@pytest.fixture(params=["resend", "journal"])
+def kf(made, request):
+    """A mounted store, with each of the two ways in which requests outlive a worker."""
+    return made.mount(f"--recovery={request.param}")
+
+
 @pytest.fixture
 def keys(kf):
     os.makedirs(kf / "prod/custom")

@@ -1,0 +1,95 @@
+/* The journal of requests. */
+#include "journal.h"
+
+#include <string.h>
+
+void journal_init(struct journal *journal, struct flight *flight)
+{
+	*journal = (struct journal){.flight = flight};
+	(void)pthread_mutex_init(&journal->mutex, NULL);
+	(void)pthread_cond_init(&journal->freed, NULL);
+	for (unsigned i = 0; flight && i < FLIGHT_SLOTS; i++)
+		if (atomic_load(&flight->slots[i].number) > journal->last)
+			journal->last = atomic_load(&flight->slots[i].number);
+}
+
+void journal_destroy(struct journal *journal)
+{
+	(void)pthread_mutex_destroy(&journal->mutex);
+	(void)pthread_cond_destroy(&journal->freed);
+}
+
+static struct flight_slot *find_free(struct journal *journal)
+{
+	for (unsigned i = 0; i < FLIGHT_SLOTS; i++)
+		if (atomic_load(&journal->flight->slots[i].number) == 0)
+			return &journal->flight->slots[i];
+	return NULL;
+}
+
+struct flight_slot *journal_take(struct journal *journal)
+{
+	struct flight_slot *slot;
+
+	(void)pthread_mutex_lock(&journal->mutex);
+	while (!(slot = find_free(journal)))
+		(void)pthread_cond_wait(&journal->freed, &journal->mutex); /* the writer thread is at them */
+	memset(slot->request, 0,
+	       sizeof(struct fuse_in_header)); /* not a request, until the kernel writes one */
+	atomic_store(&slot->number, ++journal->last);
+	(void)pthread_mutex_unlock(&journal->mutex);
+	return slot;
+}
+
+static void free_slot(struct journal *journal, struct flight_slot *slot)
+{
+	const struct fuse_in_header *in = (const void *)slot->request;
+	size_t len = in->len < sizeof(slot->request) ? in->len : sizeof(slot->request);
+
+	atomic_store(&slot->number, 0);
+	explicit_bzero(slot->request, len);
+	(void)pthread_cond_signal(&journal->freed);
+}
+
+void journal_give_back(struct journal *journal, struct flight_slot *slot)
+{
+	(void)pthread_mutex_lock(&journal->mutex);
+	free_slot(journal, slot);
+	(void)pthread_mutex_unlock(&journal->mutex);
+}
+
+void journal_answered(struct journal *journal, uint64_t unique)
+{
+	if (!journal->flight || unique == 0)
+		return;
+	(void)pthread_mutex_lock(&journal->mutex);
+	for (unsigned i = 0; i < FLIGHT_SLOTS; i++) {
+		struct flight_slot *slot = &journal->flight->slots[i];
+		const struct fuse_in_header *in = (const void *)slot->request;
+
+		if (atomic_load(&slot->number) != 0 && in->len != 0 && in->unique == unique) {
+			free_slot(journal, slot);
+			break;
+		}
+	}
+	(void)pthread_mutex_unlock(&journal->mutex);
+}
+
+struct flight_slot *journal_next(struct journal *journal, uint64_t number)
+{
+	struct flight_slot *next = NULL;
+
+	for (unsigned i = 0; journal->flight && i < FLIGHT_SLOTS; i++) {
+		struct flight_slot *slot = &journal->flight->slots[i];
+		uint64_t its = atomic_load(&slot->number);
+
+		if (its > number && (!next || its < atomic_load(&next->number)))
+			next = slot;
+	}
+	return next;
+}
+
+bool journal_has_no_answer(const struct fuse_in_header *in)
+{
+	return in->opcode == FUSE_FORGET || in->opcode == FUSE_BATCH_FORGET || in->opcode == FUSE_INTERRUPT;
+}
