@@ -28,8 +28,11 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+/* Of this layout. Another one cannot be handed over to a running mount's next worker. */
+#define FLIGHT_VERSION 1
+
 /* Marks the number of a request that the kernel sends again (FUSE_UNIQUE_RESEND, protocol 7.40). */
-#define FLIGHT_RESENT ((uint64_t)1 << 63)
+#define FLIGHT_RESENT  ((uint64_t)1 << 63)
 
 struct flight_request {
 	atomic_uint_least64_t unique; /* as it was received, with FLIGHT_RESENT; 0: none */

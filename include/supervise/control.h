@@ -11,6 +11,7 @@
  * answered by
  *   STATUS  one struct control_status, after at most a second also when the worker does not answer
  *   UMOUNT  one struct control_result, once the mount and its processes are gone (10 s at most)
+ *   UPGRADE one struct control_result, when a worker of the new program serves, or none will
  *   CHECK   any number of struct control_finding, of which the last is of kind CONTROL_DONE
  */
 #ifndef KEYFS_SUPERVISE_CONTROL_H
@@ -26,7 +27,7 @@
 
 #define CONTROL_VERSION 2
 
-enum control_kind { CONTROL_STATUS = 1, CONTROL_UMOUNT, CONTROL_CHECK };
+enum control_kind { CONTROL_STATUS = 1, CONTROL_UMOUNT, CONTROL_CHECK, CONTROL_UPGRADE };
 
 enum control_flag {
 	CONTROL_BRIEF = 1, /* STATUS at once, without the worker's counts */
@@ -61,6 +62,7 @@ struct control_status {
 	uint8_t is_stopping;
 	uint8_t has_journal; /* else the kernel sends a lost worker's requests again */
 	struct handoff_counts counts;
+	char release[32];		     /* the version of the program, ended by a NUL */
 	char last_death[CONTROL_DEATH_SIZE]; /* why the last worker ended; empty if none did. Ended by a NUL
 					      */
 	char mountpoint[PATH_MAX];	     /* ended by a NUL */
@@ -69,8 +71,9 @@ struct control_status {
 
 struct control_result {
 	uint32_t version;
-	int32_t code;	    /* 0 or a negative errno */
-	uint64_t n_cut_off; /* files that were still open, or CONTROL_CUT_OFF_UNKNOWN */
+	int32_t code;		      /* 0 or a negative errno */
+	uint64_t n_cut_off;	      /* UMOUNT: files that were still open, or CONTROL_CUT_OFF_UNKNOWN */
+	char what[HANDOFF_WHAT_SIZE]; /* UPGRADE: why not; ended by a NUL */
 };
 
 #define CONTROL_CUT_OFF_UNKNOWN UINT64_MAX /* something was in use, and the worker did not say what */
@@ -115,6 +118,12 @@ int control_status(pid_t supervisor, struct control_status *ret);
  * *ret_n_cut_off is as in struct control_result.
  */
 int control_umount(pid_t supervisor, uint64_t *ret_n_cut_off);
+
+/*
+ * Has the supervisor become the program that is now where its own was.  0, or a negative errno with
+ * *ret_result saying why.
+ */
+int control_upgrade(pid_t supervisor, struct control_result *ret_result);
 
 /* Begins a check; its findings come from *ret_socket. */
 int control_check(pid_t supervisor, int *ret_socket);

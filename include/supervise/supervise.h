@@ -32,6 +32,7 @@ enum supervise_recovery {
 struct supervise_config {
 	const char *store;	/* resolved */
 	const char *mountpoint; /* resolved, and prepared (mount_point.h) */
+	const char *program;	/* absolute: what an upgrade runs */
 	bool read_only;
 	bool allow_other; /* asked for; root always has it */
 	enum supervise_recovery recovery;
@@ -59,5 +60,13 @@ struct supervise_outcome {
  * start (ret->code is not 0), and the log when it ended later.
  */
 int supervise_run(const struct supervise_config *config, struct supervise_outcome *ret);
+
+/*
+ * For a supervisor that becomes a newer program (upgrade.c): state is the descriptor that it passes on.
+ * supervise_question says whether this program could go on from there, and changes nothing; -EPROTO.
+ * supervise_resume goes on, as supervise_run does.
+ */
+int supervise_question(int state);
+int supervise_resume(int state, const char *program);
 
 #endif

@@ -21,7 +21,9 @@ int cmd_status(int argc, char **argv);
 int cmd_swap(int argc, char **argv);
 int cmd_types(int argc, char **argv);
 int cmd_check(int argc, char **argv);
+int cmd_upgrade(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
+int cmd_supervise(int argc, char **argv);
 
 /* The exit code for a negative errno. */
 enum exit_code exit_code_of(int code);
@@ -43,6 +45,9 @@ int complain_of_claim(const char *store, int code, const struct failure *failure
 
 /* Prints a path, with a question mark for each byte that could command a terminal. */
 void print_path(FILE *to, const char *path);
+
+/* The path that this program was started from, of PATH_MAX bytes; another file may be there by now. */
+void program_path(char *ret);
 
 /* No core dumps, and nobody of the same user looks into this process. Before the first secret. */
 void process_harden(void);

@@ -280,6 +280,7 @@ int cmd_mount(int argc, char **argv)
 	const struct failure no_mountpoint = {"no such mount point", "make the directory first"};
 	CLEANUP(cleanup_free) char *store = NULL;
 	CLEANUP(cleanup_free) char *mountpoint = NULL;
+	char program[PATH_MAX];
 	int r;
 
 	(void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
@@ -292,6 +293,8 @@ int cmd_mount(int argc, char **argv)
 		return complain(arguments.mountpoint, r, r == -ENOENT ? &no_mountpoint : NULL);
 	if (arguments.options.remount)
 		return remount(store, mountpoint, arguments.options.read_only);
+	program_path(program);
+	config.program = program;
 	config.store = store;
 	config.mountpoint = mountpoint;
 	config.read_only = arguments.options.read_only;

@@ -87,6 +87,8 @@ static void print_json(const struct control_status *status)
 		else
 			(void)fputs("null", stdout);
 	}
+	(void)fputs(", \"version\": ", stdout);
+	json_string(stdout, status->release);
 	(void)printf(", \"recovery\": \"%s\"", status->has_journal ? "journal" : "resend");
 	(void)printf(", \"standby_pid\": %d, \"requests_resent\": %" PRIu64 ", \"requests_refused\": %u, "
 		     "\"longest_pause_us\": %" PRIu64 ", \"last_death\": ",

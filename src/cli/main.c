@@ -5,10 +5,11 @@
  *   src/cli        the command line: main.c (the verbs), cmd_<verb>.c (one each)
  *                    what unlocks a store, prompts         unlock.c, key_file.c, terminal.c
  *                    -o words                              mount_options.c, remount.c
- *                    the worker process `keyfs serve`      cmd_serve.c, serve_control.c
+ *                    the worker process `keyfs serve`      cmd_serve.c, serve_control.c, root_key.c
  *                    findings of a check, progress bar     findings.c, progress.c
  *   src/supervise  the process that owns a mount: no libfuse, SQLite or libsodium
  *                    its loop; its start, its end          supervise.c, start.c, end.c
+ *                    a worker's death and successor        recover.c; becoming a newer program: upgrade.c
  *                    the worker's messages                 worker.c, handoff.c (to the byte: handoff.h)
  *                    status, umount, check on a mount      clients.c, control.c (to the byte: control.h)
  *                    mount(2), fusermount3, dead mounts    mount.c, fusermount.c, mount_point.c
@@ -20,6 +21,7 @@
  *                    a reader's value as of its open       snapshot.c
  *                    node ids, handles, offsets            node_id.h; old ids after a rename: moves.c
  *                    what the kernel must forget           notify.c, fleeting.c
+ *                    what a successor needs                inherit.c, journal.c, keep.c, idle.c (flight.h)
  *                    extended attributes                   op_xattr.c; of unstored files: pending_attribute.c
  *   src/vault      services, key types, keys, fields; every rule and transaction (vault.h)
  *                    make, remove, rename; values          change.c, rename.c; field.c, read.c
@@ -30,13 +32,14 @@
  *                    the key types and their fields        key_type.c
  *   src/store      sealed records and transactions (store.h); SQLite is one backend
  *   src/seal       libsodium: slots, keys, records, header, all formats to the byte (seal.h)
- *   src/base       ownership, locked memory for secrets, log, failures
+ *   src/base       ownership, locked memory for secrets, log, failures, what outlives a worker (flight.h)
  *
  * include/<layer>/ has what a layer offers to others.  A layer sees only the headers of those below it:
  * base <- {seal, store} <- vault <- fs;  base <- supervise;  cli on top.
  *
  * A mount is two processes: cmd_mount.c asks for the secret and becomes the supervisor, which starts the
- * worker, passes it the secret and, once it has unlocked the store, the mounted device.
+ * worker, passes it the secret and, once it has unlocked the store, the mounted device.  A third process, a worker
+ * that waits, takes over when that one dies.
  */
 /* clang-format on */
 #include "cli.h"
@@ -63,7 +66,9 @@ static const struct verb verbs[] = {
 	{"swap", "KEY OTHER-KEY", "exchange two keys of a mounted store in one step", cmd_swap},
 	{"types", "", "the key types and their fields", cmd_types},
 	{"check", "STORE|MOUNTPOINT", "read and authenticate every record", cmd_check},
+	{"upgrade", "MOUNTPOINT", "hand a mount to the keyfs that is installed now", cmd_upgrade},
 	{"serve", "STORE", NULL, cmd_serve},
+	{"supervise", "MOUNTPOINT", NULL, cmd_supervise},
 };
 
 #define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))

@@ -1,9 +1,12 @@
 /* The process itself. */
 #include "cli.h"
 
+#include <limits.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 void process_harden(void)
 {
@@ -14,4 +17,16 @@ void process_harden(void)
 	(void)prctl(PR_SET_DUMPABLE, 0);
 #endif
 	(void)umask(0077);
+}
+
+void program_path(char *ret)
+{
+	static const char deleted[] = " (deleted)";
+	ssize_t n = readlink("/proc/self/exe", ret, PATH_MAX - 1);
+	size_t len = n > 0 ? (size_t)n : 0;
+
+	/* proc(5) says so when another file was put in its place. */
+	if (len > strlen(deleted) && memcmp(ret + len - strlen(deleted), deleted, strlen(deleted)) == 0)
+		len -= strlen(deleted);
+	ret[len] = '\0';
 }

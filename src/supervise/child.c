@@ -40,7 +40,12 @@ void child_exec(const char *program, const char *const *argv)
 		char *const *theirs;
 	} arguments = {.ours = argv};
 
-	(void)execvp(program, arguments.theirs);
+	/* execvp(3) gives what is no program to a shell; only where there is no slash is its search wanted.
+	 */
+	if (strchr(program, '/'))
+		(void)execv(program, arguments.theirs);
+	else
+		(void)execvp(program, arguments.theirs);
 }
 
 int child_wait(pid_t pid, int64_t deadline, int *ret_status)

@@ -115,6 +115,11 @@ void clients_read(struct supervisor *supervisor, struct client *client)
 		client->deadline = NO_DEADLINE; /* the phases have their own */
 		supervisor_stop(supervisor);
 		break;
+	case CONTROL_UPGRADE:
+		client->wait = WAIT_UPGRADE;
+		client->deadline = NO_DEADLINE;
+		upgrade_start(supervisor);
+		break;
 	case CONTROL_CHECK:
 		on_check(supervisor, client);
 		break;
@@ -158,6 +163,16 @@ void clients_expire(struct supervisor *supervisor, int64_t now)
 			answer_status(supervisor, client, false);
 		else
 			clients_drop(client);
+	}
+}
+
+void clients_answer(struct supervisor *supervisor, enum client_wait wait, struct bytes packet)
+{
+	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+		struct client *client = &supervisor->clients[i];
+
+		if (client->fd >= 0 && client->wait == wait)
+			answer(client, packet);
 	}
 }
 

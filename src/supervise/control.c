@@ -14,12 +14,13 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-#define BRIEF_S	 1
-#define STATUS_S 3 /* longer than a supervisor waits for its worker */
-#define UMOUNT_S 10
-#define SEND_S	 10
-#define CHECK_S	 10
-#define ENDED_MS 1000
+#define BRIEF_S	  1
+#define STATUS_S  3 /* longer than a supervisor waits for its worker */
+#define UMOUNT_S  10
+#define UPGRADE_S 60
+#define SEND_S	  10
+#define CHECK_S	  10
+#define ENDED_MS  1000
 
 static void set_patience(int fd, int option, int seconds)
 {
@@ -207,6 +208,24 @@ int control_umount(pid_t supervisor, uint64_t *ret_n_cut_off)
 		return r;
 	*ret_n_cut_off = result.n_cut_off;
 	return result.code;
+}
+
+int control_upgrade(pid_t supervisor, struct control_result *ret_result)
+{
+	CLEANUP(cleanup_close) int fd = -1;
+	int r = connect_to(supervisor, &fd);
+
+	*ret_result = (struct control_result){.code = 0};
+	if (r < 0)
+		return r;
+	set_patience(fd, SO_RCVTIMEO, UPGRADE_S);
+	r = send_request(fd, CONTROL_UPGRADE, 0);
+	if (r == 0)
+		r = packet_receive(fd, ret_result, sizeof(*ret_result), NULL);
+	if (r < 0)
+		return r == -EAGAIN ? -ETIMEDOUT : r;
+	ret_result->what[sizeof(ret_result->what) - 1] = '\0';
+	return ret_result->code;
 }
 
 int control_check(pid_t supervisor, int *ret_socket)

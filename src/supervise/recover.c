@@ -148,6 +148,7 @@ static void promote(struct supervisor *supervisor)
 	supervisor->active = supervisor->standby;
 	supervisor->standby = (struct worker){.control = -1};
 	supervisor->is_active_killed = false;
+	supervisor->upgrade.is_ending_old = false;
 	supervisor->deadline = NO_DEADLINE;
 	supervisor->n_requests_before = atomic_load(&flight->n_requests);
 	atomic_store(&flight->loop.unique, 0);
@@ -157,6 +158,8 @@ static void promote(struct supervisor *supervisor)
 	(void)worker_send(&supervisor->active, HANDOFF_GO, NULL, 0); /* if it is gone, that is seen soon */
 	if (supervisor->is_counting)
 		(void)worker_send(&supervisor->active, HANDOFF_COUNT, NULL, 0); /* the last one did not say */
+	if (supervisor->upgrade.is_wanted) /* the old worker is gone, on purpose or not */
+		upgrade_answer(supervisor, 0, "");
 	recover_keep_standby(supervisor);
 }
 
@@ -209,6 +212,8 @@ void recover_on_ready(struct supervisor *supervisor)
 	supervisor->standby.is_ready = true;
 	if (supervisor->active.pid == 0 && supervisor->phase == PHASE_SERVING)
 		promote(supervisor);
+	else
+		upgrade_hand_over(supervisor);
 }
 
 void recover_on_failed(struct supervisor *supervisor, const struct handoff_message *message)
@@ -232,10 +237,12 @@ static void on_lost(struct supervisor *supervisor, int status)
 	struct flight *flight = supervisor->flight;
 	struct timespec now;
 
-	note_death(supervisor, status);
+	if (!supervisor->upgrade.is_ending_old)
+		note_death(supervisor, status);
 	(void)clock_gettime(CLOCK_MONOTONIC, &now);
 	atomic_store(&flight->lost_at_ns, (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec);
-	supervisor->status.n_restarts++;
+	if (!supervisor->upgrade.is_ending_old)
+		supervisor->status.n_restarts++;
 	if (atomic_load(&flight->n_requests) == supervisor->n_requests_before)
 		supervisor->n_failures++;
 	else
@@ -277,6 +284,8 @@ void recover_on_standby_gone(struct supervisor *supervisor, int status)
 		supervisor->phase = PHASE_OVER;
 		return;
 	}
+	if (supervisor->upgrade.is_wanted)
+		upgrade_answer(supervisor, -EIO, "a worker of the new program ended before it was ready");
 	supervisor->n_failures++;
 	recover_keep_standby(supervisor);
 }

@@ -53,6 +53,8 @@ static void expire(struct supervisor *supervisor)
 		recover_keep_standby(supervisor);
 	if (supervisor->watch.next <= now)
 		recover_watch(supervisor);
+	if (supervisor->upgrade.is_wanted && supervisor->upgrade.next <= now)
+		upgrade_hand_over(supervisor);
 	if (supervisor->deadline > now)
 		return;
 	switch (supervisor->phase) {
@@ -104,7 +106,8 @@ static void wait_for_events(struct supervisor *supervisor, struct pollfd fds[POL
 		fds[POLL_CLIENTS + i] =
 			(struct pollfd){client->fd, client->wait == WAIT_REQUEST ? POLLIN : 0, 0};
 	}
-	const int64_t others[] = {supervisor->deadline, supervisor->start_at, supervisor->watch.next};
+	const int64_t others[] = {supervisor->deadline, supervisor->start_at, supervisor->watch.next,
+				  supervisor->upgrade.is_wanted ? supervisor->upgrade.next : NO_DEADLINE};
 
 	for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (others[i] < first)
@@ -192,11 +195,12 @@ static void begin(struct supervisor *supervisor)
 	}
 }
 
-int supervise_run(const struct supervise_config *config, struct supervise_outcome *ret)
+static struct supervisor supervisor_of(const struct supervise_config *config,
+				       struct supervise_outcome *outcome)
 {
-	struct supervisor supervisor = {
+	return (struct supervisor){
 		.config = config,
-		.outcome = ret,
+		.outcome = outcome,
 		.phase = PHASE_UNLOCKING,
 		.deadline = NO_DEADLINE,
 		.signals = -1,
@@ -221,18 +225,57 @@ int supervise_run(const struct supervise_config *config, struct supervise_outcom
 				.is_read_only = config->read_only,
 			},
 	};
+}
+
+static int run(struct supervisor *supervisor)
+{
 	struct pollfd fds[POLL_END];
+
+	while (supervisor->phase != PHASE_OVER) {
+		wait_for_events(supervisor, fds);
+		handle_events(supervisor, fds);
+	}
+	end(supervisor);
+	return supervisor->result;
+}
+
+int supervise_run(const struct supervise_config *config, struct supervise_outcome *ret)
+{
+	struct supervisor supervisor = supervisor_of(config, ret);
 
 	(void)snprintf(supervisor.status.mountpoint, PATH_MAX, "%s", config->mountpoint);
 	(void)snprintf(supervisor.status.store, PATH_MAX, "%s", config->store);
+	(void)snprintf(supervisor.status.release, sizeof(supervisor.status.release), "%s", KEYFS_VERSION);
 	clients_init(&supervisor);
 	if (!config->foreground)
 		log_to_syslog();
 	begin(&supervisor);
-	while (supervisor.phase != PHASE_OVER) {
-		wait_for_events(&supervisor, fds);
-		handle_events(&supervisor, fds);
-	}
-	end(&supervisor);
-	return supervisor.result;
+	return run(&supervisor);
+}
+
+int supervise_question(int state)
+{
+	return upgrade_question(state);
+}
+
+int supervise_resume(int state, const char *program)
+{
+	struct supervise_config config = {.program = program, .lock = -1, .secret = -1, .report = -1};
+	struct supervise_outcome outcome;
+	struct supervisor supervisor = supervisor_of(&config, &outcome);
+	int r;
+
+	clients_init(&supervisor);
+	r = upgrade_resume(state, &config, &supervisor);
+	if (r < 0)
+		return r;
+	(void)snprintf(supervisor.status.release, sizeof(supervisor.status.release), "%s", KEYFS_VERSION);
+	if (!config.foreground)
+		log_to_syslog();
+	supervisor.signals = open_signals();
+	if (supervisor.signals < 0)
+		return -errno;
+	supervisor.upgrade.next = NO_DEADLINE;
+	recover_keep_standby(&supervisor);
+	return run(&supervisor);
 }

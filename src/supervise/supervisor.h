@@ -6,6 +6,7 @@
  *   worker.c     starting a worker, and its messages
  *   start.c      from the first message to the mount that answers
  *   recover.c    the worker's death: what it leaves, its successor; a worker that hangs
+ *   upgrade.c    becoming another program
  *   clients.c    the control socket
  *
  *   UNLOCKING --UNLOCKED--> REPLAYING --READY--> SERVING
@@ -18,6 +19,7 @@
 #ifndef KEYFS_SUPERVISE_SUPERVISOR_H
 #define KEYFS_SUPERVISE_SUPERVISOR_H
 
+#include "bytes.h"
 #include "control.h"
 #include "flight.h"
 #include "supervise.h"
@@ -49,7 +51,7 @@ enum phase {
 #define NO_DEADLINE  INT64_MAX
 #define CLIENTS_MAX  32
 
-enum client_wait { WAIT_REQUEST, WAIT_COUNTS, WAIT_END };
+enum client_wait { WAIT_REQUEST, WAIT_COUNTS, WAIT_END, WAIT_UPGRADE };
 
 struct client {
 	int fd; /* -1: a free place */
@@ -69,6 +71,14 @@ struct watch {
 	uint64_t n_requests; /* counted by the flight record */
 	uint64_t n_batches;
 	unsigned n_stuck; /* looks in a row at which the loop, or the writer, was at the same thing */
+};
+
+/* This supervisor was started by an older one, and its active worker is still the old one's (upgrade.c). */
+struct upgrade {
+	bool is_wanted;
+	bool is_ending_old;    /* killed on purpose */
+	int64_t writers_until; /* files may be open for writing */
+	int64_t next;	       /* when to ask again, or NO_DEADLINE */
 };
 
 #define SUSPECTS_MAX 16
@@ -98,6 +108,7 @@ struct supervisor {
 	uint64_t n_requests_before; /* that were answered when the active one took over */
 	int64_t start_at;	    /* of the next standby; NO_DEADLINE: none is to be started */
 	struct watch watch;
+	struct upgrade upgrade;
 	struct suspect suspects[SUSPECTS_MAX];
 	unsigned next_suspect;
 	int root; /* what unlocks the store again; -1 before the first worker has unlocked it */
@@ -172,6 +183,21 @@ void recover_on_nobody(struct supervisor *supervisor);
 /* Looks whether the active worker gets on; kills it when it has not for too long. */
 void recover_watch(struct supervisor *supervisor);
 
+/* upgrade.c */
+
+/* A client has asked for it: does not return if it succeeds, or answers. */
+void upgrade_start(struct supervisor *supervisor);
+/* What came of it, to all who wait. */
+void upgrade_answer(struct supervisor *supervisor, int code, const char *what);
+/* In the new program: whether it understands the state; -EPROTO. Then, takes it over. */
+int upgrade_question(int fd);
+int upgrade_resume(int fd, struct supervise_config *ret_config, struct supervisor *supervisor);
+/* The new worker is ready, or it is time to ask again: ends the old one, unless files are open for writing.
+ */
+void upgrade_hand_over(struct supervisor *supervisor);
+void upgrade_on_counts(struct supervisor *supervisor);
+void upgrade_end_old(struct supervisor *supervisor);
+
 /* clients.c */
 
 void clients_init(struct supervisor *supervisor);
@@ -182,6 +208,8 @@ void clients_drop(struct client *client);
 void clients_on_counts(struct supervisor *supervisor, bool is_answered);
 int64_t clients_deadline(const struct supervisor *supervisor);
 void clients_expire(struct supervisor *supervisor, int64_t now);
+/* One packet to all who wait for that; they are dropped. */
+void clients_answer(struct supervisor *supervisor, enum client_wait wait, struct bytes packet);
 /* All is over: answers those who wait for it, and drops all. */
 void clients_end(struct supervisor *supervisor);
 

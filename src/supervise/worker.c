@@ -81,6 +81,7 @@ static void on_counts(struct supervisor *supervisor, const struct handoff_messag
 {
 	supervisor->status.counts = message->counts;
 	clients_on_counts(supervisor, true);
+	upgrade_on_counts(supervisor);
 	if (supervisor->phase == PHASE_LEAVING)
 		supervisor_cut_off(supervisor, true);
 }

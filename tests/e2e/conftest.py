@@ -126,6 +126,7 @@ class Keyfs:
         self.mnt.mkdir(exist_ok=True)
         self.output = self.place / "output"
         self.process = None
+        self.is_traced = False
         self.environ = {**os.environ, "KEYFS_TEST_PLACE": str(place), "LC_ALL": "C.UTF-8"}
         self.environ.pop("CREDENTIALS_DIRECTORY", None)
 

@@ -1,0 +1,163 @@
+"""keyfs upgrade: the mount goes on with the program that is installed now, supervisor and worker, and nobody notices."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+
+import pytest
+from conftest import DEADLINE, KEYFS, Keyfs, is_running, kill, refused, wait_for, write
+from test_soak import soak  # noqa: F401  (a fixture)
+
+FIELD = "prod/custom/mysql/HOST"
+
+
+def program_of(pid):
+    """Device and inode of what it runs, also when there is something else in that place."""
+    found = os.stat(f"/proc/{pid}/exe")
+    return found.st_dev, found.st_ino
+
+
+@pytest.fixture(params=["resend", "journal"])
+def kf(place, request):
+    """A mount by bin/keyfs, with a key that has a field."""
+    keyfs = Keyfs(place)
+    (place / "bin").mkdir()
+    program = place / "bin/keyfs"
+    shutil.copy(KEYFS, program)
+    keyfs.init()
+    command = [program, "mount", keyfs.store, keyfs.mnt, "-f", "--key-file", keyfs.key, f"--recovery={request.param}"]
+    with open(keyfs.output, "ab") as output:
+        keyfs.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=keyfs.environ, start_new_session=True
+        )
+    try:
+        wait_for(keyfs.is_mounted, "the mount")
+        (keyfs / FIELD).parent.mkdir(parents=True)
+        write(keyfs / FIELD, b"secret")
+        yield keyfs
+    finally:
+        keyfs.close()
+
+
+def install(kf, content=None):
+    """Puts another file where the program is: the same program, or these bytes."""
+    new = kf.place / "bin/new"
+    shutil.copy(KEYFS, new)
+    if content is not None:
+        new.write_bytes(content)
+    os.rename(new, kf.place / "bin/keyfs")
+
+
+def test_supervisor_and_worker_run_the_new_program(kf):
+    before = kf.status()
+    reading, writing = os.open(kf / FIELD, os.O_RDONLY), os.open(kf / FIELD, os.O_WRONLY | os.O_APPEND)
+    install(kf)
+    kf.ok("upgrade", kf.mnt)
+    after = kf.status()
+    assert after["supervisor_pid"] == before["supervisor_pid"] == kf.process.pid
+    assert after["worker_pid"] != before["worker_pid"]
+    new = program_of(kf.process.pid)
+    assert new == program_of(after["worker_pid"]) == (os.stat(kf.place / "bin/keyfs").st_dev, os.stat(kf.place / "bin/keyfs").st_ino)
+    assert after["since"] == before["since"]
+    assert (after["worker_restarts"], after["last_death"]) == (0, None)
+    assert os.read(reading, 100) == b"secret"
+    os.write(writing, b" and more")
+    os.close(writing)
+    os.close(reading)
+    assert (kf / FIELD).read_bytes() == b"secret and more"
+    wait_for(lambda: kf.status()["standby_pid"], "a standby that is ready")
+    kf.umount()
+
+
+def test_again_and_again_and_with_kills_between(kf):
+    for n in range(5):
+        install(kf)
+        kf.ok("upgrade", kf.mnt)
+        kill(kf.worker())
+        write(kf / FIELD, b"%d" % n)
+        assert (kf / FIELD).read_bytes() == b"%d" % n
+    kf.ok("check", kf.mnt)
+
+
+def test_it_waits_for_a_writer(kf):
+    """Up to two seconds: then its value is stored, and it is not told EIO."""
+    fd = os.open(kf / FIELD, os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, b"half")
+    upgrade = threading.Thread(target=kf.ok, args=("upgrade", kf.mnt))
+    worker = kf.worker()
+    upgrade.start()
+    upgrade.join(0.5)
+    assert upgrade.is_alive() and is_running(worker)
+    os.write(fd, b" and half")
+    os.close(fd)
+    upgrade.join(DEADLINE)
+    assert not upgrade.is_alive() and not is_running(worker)
+    assert (kf / FIELD).read_bytes() == b"half and half"
+
+
+def test_it_does_not_wait_for_ever(kf):
+    fd = os.open(kf / FIELD, os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, b"half")
+    begin = time.monotonic()
+    kf.ok("upgrade", kf.mnt)
+    assert time.monotonic() - begin < DEADLINE
+    with refused(errno.EIO):
+        os.close(fd)
+    assert (kf / FIELD).read_bytes() == b"secret"
+
+
+@pytest.mark.parametrize("content", [b"", b"#!/bin/sh\nexit 1\n", b"#!/bin/sh\nsleep 60\n", b"no program at all\n"])
+def test_a_program_that_cannot_do_it_leaves_the_old_one(kf, content):
+    before = kf.status()
+    install(kf, content)
+    result = kf.run("upgrade", kf.mnt)
+    assert result.returncode == 1
+    assert "the program that is installed now" in result.stderr and "the old one goes on" in result.stderr
+    assert (kf / FIELD).read_bytes() == b"secret"
+    after = kf.status()
+    assert (after["worker_pid"], after["supervisor_pid"]) == (before["worker_pid"], before["supervisor_pid"])
+    install(kf)
+    kf.ok("upgrade", kf.mnt)
+    assert (kf / FIELD).read_bytes() == b"secret"
+
+
+def test_a_worker_that_cannot_start_leaves_the_old_one(kf):
+    """The new supervisor runs, and a worker of its cannot open the store."""
+    wait_for(lambda: kf.status()["standby_pid"], "a standby that is ready")
+    worker = kf.worker()
+    os.rename(kf.store, kf.place / "elsewhere")
+    result = kf.run("upgrade", kf.mnt)
+    assert result.returncode != 0 and "the old one goes on" in result.stderr
+    assert kf.worker() == worker
+    assert (kf / FIELD).read_bytes() == b"secret"
+    os.rename(kf.place / "elsewhere", kf.store)
+    wait_for(lambda: kf.status()["standby_pid"], "a standby that is ready")
+    kill(worker)
+    assert (kf / FIELD).read_bytes() == b"secret"
+
+
+def test_what_is_not_mounted(kf, tmp_path):
+    result = kf.run("upgrade", tmp_path)
+    assert (result.returncode, "no key store is mounted there" in result.stderr) == (4, True)
+
+
+def test_upgrades_under_load(kf, soak):  # noqa: F811
+    """Every 200 ms: nothing fails, and no writer is told EIO that closes within two seconds."""
+    os.makedirs(kf / "load/custom")
+    clients = subprocess.Popen([soak, kf / "load/custom", "4", "4", "8"], stdout=subprocess.PIPE, text=True)
+    assert clients.stdout.readline() == "ready\n"
+    n = 0
+    while clients.poll() is None and n < 1000:
+        install(kf)
+        kf.ok("upgrade", kf.mnt)
+        n += 1
+        if clients.poll() is None:
+            time.sleep(0.2)
+    counted = json.loads(clients.communicate(timeout=DEADLINE)[0])
+    assert clients.returncode == 0 and counted["failed"] == 0
+    assert n > 5 and counted["reads"] > 1000
+    kf.ok("check", kf.mnt)
