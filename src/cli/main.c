@@ -64,9 +64,9 @@ static const struct verb verbs[] = {
 	{"umount", "MOUNTPOINT", "unmount, also what a killed keyfs left behind", cmd_umount},
 	{"status", "[MOUNTPOINT]", "what is mounted, and how it fares", cmd_status},
 	{"swap", "KEY OTHER-KEY", "exchange two keys of a mounted store in one step", cmd_swap},
+	{"upgrade", "MOUNTPOINT", "hand a mount to the keyfs that is installed now", cmd_upgrade},
 	{"types", "", "the key types and their fields", cmd_types},
 	{"check", "STORE|MOUNTPOINT", "read and authenticate every record", cmd_check},
-	{"upgrade", "MOUNTPOINT", "hand a mount to the keyfs that is installed now", cmd_upgrade},
 	{"serve", "STORE", NULL, cmd_serve},
 	{"supervise", "MOUNTPOINT", NULL, cmd_supervise},
 };
@@ -78,7 +78,7 @@ static void print_usage(FILE *to)
 	(void)fputs("Usage: keyfs VERB [OPTION...]\n\n", to);
 	for (size_t i = 0; i < N_VERBS; i++)
 		if (verbs[i].help)
-			(void)fprintf(to, "  keyfs %-6s  %-16s  %s\n", verbs[i].name, verbs[i].arguments,
+			(void)fprintf(to, "  keyfs %-7s  %-16s  %s\n", verbs[i].name, verbs[i].arguments,
 				      verbs[i].help);
 	(void)fputs("\n'keyfs VERB --help' tells more. Exit codes: 0 done, 1 failed, 2 usage, 3 locked or "
 		    "rejected, 4 no such thing.\n",

@@ -1,5 +1,6 @@
 /* The base layer: the arena above all, then blobs, little-endian integers, failures. */
 #include "bytes.h"
+#include "flight.h"
 #include "le.h"
 #include "secret.h"
 
@@ -12,10 +13,12 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -460,6 +463,42 @@ static void take_leaves_nothing_behind(void **state)
 
 #define WITH_ARENA(test) cmocka_unit_test_setup_teardown(test, make_arena, drop_arena)
 
+/* --- the flight record --- */
+
+static void what_one_writes_into_the_flight_record_another_reads(void **state)
+{
+	struct flight *one = NULL, *other = NULL;
+	int fd = -1;
+
+	(void)state;
+	assert_int_equal(flight_create(&fd), 0);
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(flight_map(fd, &one), 0);
+	assert_int_equal(flight_map(fd, &other), 0);
+	assert_int_equal(atomic_load(&other->done.generation), 0);
+	atomic_store(&one->done.generation, 7);
+	one->blocks[FLIGHT_BLOCKS - 1][FLIGHT_BLOCK_SIZE - 1] = 'x';
+	assert_int_equal(atomic_load(&other->done.generation), 7);
+	assert_int_equal(other->blocks[FLIGHT_BLOCKS - 1][FLIGHT_BLOCK_SIZE - 1], 'x');
+	flight_unmap(one);
+	flight_unmap(other);
+	flight_unmap(NULL);
+	assert_int_equal(ftruncate(fd, 1), -1); /* nobody can pull it away from under those who map it */
+	assert_int_equal(close(fd), 0);
+}
+
+static void what_is_no_flight_record_is_refused(void **state)
+{
+	struct flight *flight = NULL;
+	int fd = memfd_create("other", MFD_CLOEXEC);
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, sizeof(*flight) - 1), 0);
+	assert_int_equal(flight_map(fd, &flight), -EPROTO);
+	assert_null(flight);
+	assert_int_equal(close(fd), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -486,6 +525,8 @@ int main(void)
 		cmocka_unit_test(integers_are_little_endian_at_any_address),
 		cmocka_unit_test(failure_is_filled_and_may_be_missing),
 		cmocka_unit_test(take_leaves_nothing_behind),
+		cmocka_unit_test(what_one_writes_into_the_flight_record_another_reads),
+		cmocka_unit_test(what_is_no_flight_record_is_refused),
 	};
 
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);

@@ -38,6 +38,33 @@ static void only_the_right_key_unlocks(void **state)
 			 -EKEYREJECTED);
 }
 
+/* What the first worker passes on: it opens the store, and nothing like it does. */
+static void the_root_key_unlocks(void **state)
+{
+	struct fixture *f = *state;
+	struct vault_unlock unlock = {VAULT_BY_KEY_FILE, b("0123456789abcdef0123456789abcdef")};
+	struct store *store = raw_open(f);
+	struct vault_keys *keys = NULL;
+	struct secret *root = NULL;
+	struct failure failure = {NULL, NULL};
+
+	assert_int_equal(vault_unlock_root(store, &unlock, f->arena, &keys, &root, &failure), 0);
+	vault_keys_free(keys);
+	assert_int_equal(root->len, VAULT_ROOT_SIZE);
+	unlock = (struct vault_unlock){VAULT_BY_ROOT, secret_bytes(root)};
+	assert_int_equal(vault_unlock(store, &unlock, f->arena, &keys, &failure), 0);
+	vault_keys_free(keys);
+	for (size_t at = 0; at < VAULT_ROOT_SIZE; at++) {
+		root->data[at] ^= 1;
+		assert_true(vault_unlock(store, &unlock, f->arena, &keys, &failure) < 0);
+		root->data[at] ^= 1;
+	}
+	unlock.secret.len--;
+	assert_int_equal(vault_unlock(store, &unlock, f->arena, &keys, &failure), -EKEYREJECTED);
+	secret_free(root);
+	raw_close(store);
+}
+
 /* Slots that a newer keyfs has added are none of ours, and no damage either. */
 static void newer_slots_are_passed_over(void **state)
 {
@@ -184,7 +211,73 @@ static void a_snapshot_outlives_its_field(void **state)
 	vault_snapshot_free(snapshot);
 }
 
+/* For another process with the same keys; and what is not as it was written is refused. */
+static void a_snapshot_goes_through_bytes(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t key = make_key(f, "prod", "custom", "k");
+	uint64_t id = put(f, key, "V", "old");
+	struct vault_snapshot *snapshot, *copy;
+	struct vault_entry entry, found;
+	struct secret *value;
+	unsigned char *bytes;
+	size_t size;
+
+	assert_int_equal(vault_snapshot_take(f->vault, id, &entry, &snapshot), 0);
+	size = vault_snapshot_size(snapshot);
+	bytes = malloc(size);
+	assert_non_null(bytes);
+	vault_snapshot_write(snapshot, bytes);
+	vault_snapshot_free(snapshot);
+	assert_int_equal(vault_snapshot_read(f->vault, (struct bytes){bytes, size}, &found, &copy), 0);
+	assert_int_equal(found.id, id);
+	assert_int_equal(found.value_version, entry.value_version);
+	assert_int_equal(vault_snapshot_open(f->vault, copy, &value), 0);
+	assert_memory_equal(value->data, "old", 3);
+	secret_free(value);
+	vault_snapshot_free(copy);
+	assert_int_equal(vault_snapshot_read(f->vault, (struct bytes){bytes, size - 1}, &found, &copy),
+			 -EBADMSG);
+	assert_int_equal(vault_snapshot_read(f->vault, (struct bytes){bytes, 3}, &found, &copy), -EBADMSG);
+	for (size_t at = 0; at < size; at++) {
+		bytes[at] ^= 1;
+		if (vault_snapshot_read(f->vault, (struct bytes){bytes, size}, &found, &copy) == 0) {
+			/* the value is opened when it is read, and not before */
+			assert_true(vault_snapshot_open(f->vault, copy, &value) < 0);
+			vault_snapshot_free(copy);
+		}
+		bytes[at] ^= 1;
+	}
+	free(bytes);
+}
+
 /* --- transactions --- */
+
+/* What the flight record says of a transaction before it commits (flight.h). */
+static void the_next_generation_is_that_of_the_commit(void **state)
+{
+	struct fixture *f = *state;
+	struct vault_counts counts;
+	struct vault_entry entry;
+	uint64_t next;
+
+	assert_int_equal(vault_begin(f->vault), 0);
+	assert_int_equal(vault_next_generation(f->vault), 0);
+	assert_int_equal(vault_commit(f->vault), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		const char name[] = {(char)('a' + i), '\0'};
+
+		assert_int_equal(vault_begin(f->vault), 0);
+		assert_int_equal(vault_mkdir(f->vault, VAULT_ROOT, b(name), &somebody, &entry), 0);
+		next = vault_next_generation(f->vault);
+		if (i == 1)
+			vault_rollback(f->vault);
+		else
+			assert_int_equal(vault_commit(f->vault), 0);
+		assert_int_equal(vault_count(f->vault, &counts), 0);
+		assert_int_equal(counts.generation == next, i != 1);
+	}
+}
 
 static void an_operation_undone_leaves_the_others(void **state)
 {
@@ -465,7 +558,10 @@ int main(int argc, char **argv)
 		TEST(the_same_bytes_change_nothing),
 		TEST(values_of_every_size),
 		TEST(bad_values_are_refused),
+		TEST(the_root_key_unlocks),
 		TEST(a_snapshot_outlives_its_field),
+		TEST(a_snapshot_goes_through_bytes),
+		TEST(the_next_generation_is_that_of_the_commit),
 		TEST(an_operation_undone_leaves_the_others),
 		TEST(nothing_changed_is_nothing_written),
 		TEST(ids_handed_out_do_not_come_back),
