@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, SANITIZED, Keyfs, is_running, kill, permissions, refused, wait_for, write
+from conftest import DEADLINE, SANITIZED, Keyfs, is_running, keyfs_processes, kill, permissions, refused, wait_for, write
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -486,3 +486,69 @@ def test_a_standby_that_dies_is_replaced(kf, field):
     assert kf.status()["worker_restarts"] == 0
     kill_worker(kf)
     assert field.read_bytes() == b"secret"
+
+
+# --- the end of a mount whose worker was replaced ---
+
+ENDS = {
+    "keyfs umount": lambda kf: kf.ok("umount", kf.mnt),
+    "umount": lambda kf: subprocess.run(["umount", kf.mnt], check=True),
+    "umount -l": lambda kf: subprocess.run(["umount", "-l", kf.mnt], check=True),
+    "SIGTERM": lambda kf: kf.process.terminate(),
+}
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("how", ENDS)
+def test_it_ends_as_any_mount(kf, field, how):
+    """With nothing left: no process, no mount, no log beside the store."""
+    kill_worker(kf)
+    ENDS[how](kf)
+    assert kf.process.wait(DEADLINE) == 0
+    kf.process = None
+    assert not kf.is_mounted()
+    wait_for(lambda: not keyfs_processes(kf.place), "the last process to end")
+    assert sorted(path.name for path in kf.place.iterdir() if path.name.startswith("store")) == ["store"]
+
+
+@pytest.mark.parametrize("how", ["keyfs umount", "SIGTERM"])
+def test_it_ends_while_a_file_is_open_and_its_worker_dies(kf, field, how):
+    with open(field, "rb") as file:
+        wait_for_standby(kf)
+        worker = kf.worker()
+        end = threading.Thread(target=ENDS[how], args=(kf,))
+        end.start()
+        wait_for(lambda: not kf.is_mounted(), "the mount to be gone")
+        kill(worker)
+        kf.process.wait(10)
+        end.join(DEADLINE)
+        with contextlib.suppress(OSError):
+            file.read()
+    kf.process = None
+    wait_for(lambda: not list(filter(is_running, keyfs_processes(kf.place))), "the last process to end")
+
+
+def test_umount_l_lets_files_finish_with_the_next_worker(kf, field):
+    with open(field, "rb") as file:
+        wait_for_standby(kf)
+        worker = kf.worker()
+        ENDS["umount -l"](kf)
+        kill(worker)
+        assert file.read() == b"secret"
+        assert kf.process.poll() is None
+    assert kf.process.wait(DEADLINE) == 0
+    kf.process = None
+
+
+def test_it_ends_with_a_copy_of_the_mount_in_another_namespace(kf, field):
+    """A container that was started meanwhile has one: it is cut off."""
+    kill_worker(kf)
+    sleeper = subprocess.Popen(["unshare", "-m", "--propagation", "private", "tail", "-f", "/dev/null"])
+    try:
+        wait_for(lambda: "tail" in Path(f"/proc/{sleeper.pid}/cmdline").read_text().split("\0")[0], "the namespace")
+        assert kf.run("umount", kf.mnt).returncode == 0
+        kf.process.wait(10)
+        kf.process = None
+    finally:
+        sleeper.kill()
+        sleeper.wait(DEADLINE)

@@ -554,7 +554,7 @@ def test_an_option_that_takes_a_protection_away_does_not(made, option):
         assert_refusal(result, USAGE, "option")
 
 
-def in_private_namespace(keyfs, script):
+def in_private_namespace(keyfs, script, timeout=DEADLINE):
     """A script in a mount namespace of its own; it may use $KEYFS, $STORE, $MNT and $KEY."""
     return subprocess.run(
         ["unshare", "-m", "--propagation", "private", "bash", "-euc", script],
@@ -563,7 +563,7 @@ def in_private_namespace(keyfs, script):
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=DEADLINE,
+        timeout=timeout,
         start_new_session=True,
     )
 

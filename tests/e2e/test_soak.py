@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import DEADLINE, LONG, kill, process_state
+from test_mount import AS_NOBODY, NOBODY_OWNS_IT, WITH_OPEN_FUSE, in_private_namespace
 
 SECONDS = float(os.environ.get("KEYFS_SOAK_S", 600 if LONG else 8))
 pytestmark = pytest.mark.timeout(SECONDS + 120)
@@ -99,4 +100,34 @@ def test_in_a_container(kf, keys, soak):
     box = ["bwrap", *system, "--proc", "/proc", "--ro-bind", soak, "/soak", "--bind", keys, "/keys"]
     box += ["--unshare-user", "--unshare-pid", "--die-with-parent"]
     counted = run(kf, "/soak", "/keys", 2, 2, prefix=box)
+    assert counted["reads"] > 10 * SECONDS and counted["changes"] > 10 * SECONDS
+
+
+def test_of_an_ordinary_user(made, soak):
+    """A mount by fusermount3, in a namespace where everybody may open /dev/fuse; root does nothing in it."""
+    script = f"""
+        {WITH_OPEN_FUSE} {NOBODY_OWNS_IT}
+        cp {soak} "$PLACE/soak"; chmod 755 "$PLACE/soak"
+        {AS_NOBODY} bash -euc '
+            "$KEYFS" mount "$STORE" "$MNT" --key-file "$KEY"
+            mkdir -p "$MNT/prod/custom"
+            "$PLACE/soak" "$MNT/prod/custom" 4 4 {SECONDS} > "$PLACE/counted" & clients=$!
+            until grep -q ready "$PLACE/counted"; do :; done
+            kills=0
+            while kill -0 $clients 2>/dev/null; do
+                read -t {EVERY} < <(tail -f /dev/null --pid=$clients) || :
+                worker=$("$KEYFS" status "$MNT" --json | sed -n "s/.*\\"worker_pid\\": \\([0-9]*\\).*/\\1/p")
+                if [ "$worker" != 0 ] && kill -9 $worker; then kills=$((kills + 1)); fi
+            done
+            wait $clients
+            echo "$kills"; tail -1 "$PLACE/counted"
+            "$KEYFS" check "$MNT" >&2
+        '
+    """
+    result = in_private_namespace(made, script, timeout=SECONDS + 60)
+    assert result.returncode == 0, result.stderr
+    kills, output = result.stdout.splitlines()[-2:]
+    counted = json.loads(output)
+    print(f"kills {kills}, {output}")
+    assert int(kills) > SECONDS and counted["failed"] == 0
     assert counted["reads"] > 10 * SECONDS and counted["changes"] > 10 * SECONDS
