@@ -4,6 +4,7 @@
 
 #include "failure.h"
 
+#include <argp.h>
 #include <stdio.h>
 
 enum exit_code {
@@ -45,6 +46,9 @@ int complain_of_claim(const char *store, int code, const struct failure *failure
 
 /* Prints a path, with a question mark for each byte that could command a terminal. */
 void print_path(FILE *to, const char *path);
+
+/* The parser of a verb that takes one path and no options of its own; its input is a const char *. */
+error_t parse_path(int key, char *arg, struct argp_state *state);
 
 /* The path that this program was started from, of PATH_MAX bytes; another file may be there by now. */
 void program_path(char *ret);

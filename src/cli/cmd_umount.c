@@ -11,28 +11,8 @@
 
 #define STACKED_MAX 16
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-	const char **mountpoint = state->input;
-
-	switch (key) {
-	case ARGP_KEY_ARG:
-		if (*mountpoint)
-			argp_usage(state);
-		*mountpoint = arg;
-		break;
-	case ARGP_KEY_END:
-		if (!*mountpoint)
-			argp_usage(state);
-		break;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
-	return 0;
-}
-
 static const struct argp argp = {
-	.parser = parse,
+	.parser = parse_path,
 	.args_doc = "MOUNTPOINT",
 	.doc = "Unmount a store.\vOpen files may be finished for 5 seconds; after 10 the mount is gone in any "
 	       "case. A dead mount that a killed keyfs left behind is removed.",

@@ -7,27 +7,8 @@
 #include <argp.h>
 #include <errno.h>
 
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-	const char **path = state->input;
-
-	switch (key) {
-	case ARGP_KEY_ARG:
-		if (*path)
-			argp_usage(state);
-		*path = arg;
-		return 0;
-	case ARGP_KEY_END:
-		if (!*path)
-			argp_usage(state);
-		return 0;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
-}
-
 static const struct argp argp = {
-	.parser = parse,
+	.parser = parse_path,
 	.args_doc = "MOUNTPOINT",
 	.doc = "Hand a mount to the keyfs that is installed now, with nothing noticed.\vReturns when it serves. One "
 	       "that cannot leaves the old one serving.",

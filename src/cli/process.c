@@ -1,4 +1,4 @@
-/* The process itself. */
+/* The process itself, and its arguments. */
 #include "cli.h"
 
 #include <limits.h>
@@ -17,6 +17,25 @@ void process_harden(void)
 	(void)prctl(PR_SET_DUMPABLE, 0);
 #endif
 	(void)umask(0077);
+}
+
+error_t parse_path(int key, char *arg, struct argp_state *state)
+{
+	const char **path = state->input;
+
+	switch (key) {
+	case ARGP_KEY_ARG:
+		if (*path)
+			argp_usage(state);
+		*path = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (!*path)
+			argp_usage(state);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
 }
 
 void program_path(char *ret)

@@ -184,21 +184,19 @@ static int copy_sealed(const struct store_node *node, struct vault_snapshot *sna
 	return 0;
 }
 
-int vault_snapshot_take(struct vault *vault, uint64_t id, struct vault_entry *ret_entry,
-			struct vault_snapshot **ret)
+/* Of a row as the store has it, or had it: it must be that of a file. */
+static int make_snapshot(struct vault *vault, struct store_node *node, struct vault_entry *ret_entry,
+			 struct vault_snapshot **ret)
 {
 	CLEANUP(cleanup_vault_snapshot_free) struct vault_snapshot *snapshot = calloc(1, sizeof(*snapshot));
 	struct vault_entry entry;
-	struct store_node node;
 	int r;
 
 	if (!snapshot)
 		return -ENOMEM;
-	r = backend_of(vault)->node_get(vault->store, id, &node);
+	r = copy_sealed(node, snapshot);
 	if (r == 0)
-		r = copy_sealed(&node, snapshot);
-	if (r == 0)
-		r = entry_open(vault, &node, &entry, NULL);
+		r = entry_open(vault, node, &entry, NULL);
 	if (r != 0)
 		return r;
 	if (!vault_is_file(&entry))
@@ -206,6 +204,15 @@ int vault_snapshot_take(struct vault *vault, uint64_t id, struct vault_entry *re
 	*ret_entry = entry;
 	*ret = TAKE(snapshot);
 	return 0;
+}
+
+int vault_snapshot_take(struct vault *vault, uint64_t id, struct vault_entry *ret_entry,
+			struct vault_snapshot **ret)
+{
+	struct store_node node;
+	int r = backend_of(vault)->node_get(vault->store, id, &node);
+
+	return r < 0 ? r : make_snapshot(vault, &node, ret_entry, ret);
 }
 
 /*
@@ -262,22 +269,12 @@ static int parse_snapshot(struct bytes from, struct store_node *ret)
 int vault_snapshot_read(struct vault *vault, struct bytes from, struct vault_entry *ret_entry,
 			struct vault_snapshot **ret)
 {
-	CLEANUP(cleanup_vault_snapshot_free) struct vault_snapshot *snapshot = calloc(1, sizeof(*snapshot));
-	struct vault_entry entry;
 	struct store_node node;
-	int r = snapshot ? parse_snapshot(from, &node) : -ENOMEM;
+	int r = parse_snapshot(from, &node);
 
 	if (r == 0)
-		r = copy_sealed(&node, snapshot);
-	if (r == 0)
-		r = entry_open(vault, &node, &entry, NULL);
-	if (r != 0)
-		return r;
-	if (!vault_is_file(&entry))
-		return -EBADMSG;
-	*ret_entry = entry;
-	*ret = TAKE(snapshot);
-	return 0;
+		r = make_snapshot(vault, &node, ret_entry, ret);
+	return r == -ENOENT ? -EBADMSG : r;
 }
 
 int vault_snapshot_open(struct vault *vault, const struct vault_snapshot *snapshot, struct secret **ret_value)
