@@ -89,7 +89,11 @@ struct flight_count {
 	uint32_t n_handles;	      /* what it becomes */
 };
 
+#define FLIGHT_MOUNT_SIZE 12288
+
 struct flight {
+	/* What the supervisor says of the mount (its struct control_status), in case that it is killed. */
+	unsigned char mount[FLIGHT_MOUNT_SIZE];
 	struct flight_request loop;
 	struct flight_request writer;
 	atomic_uint_least64_t n_requests; /* answered by the loop, or queued, by all workers of the mount */

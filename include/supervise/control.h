@@ -12,7 +12,9 @@
  *   STATUS  one struct control_status, after at most a second also when the worker does not answer
  *   UMOUNT  one struct control_result, once the mount and its processes are gone (10 s at most)
  *   UPGRADE one struct control_result, when a worker of the new program serves, or none will
- *   CHECK   any number of struct control_finding, of which the last is of kind CONTROL_DONE
+ *   ADOPT   one struct control_result, with the fuse descriptor, FUSE_INIT, the flight record and the store's
+ * lock LEAVE   nothing: the worker is gone CHECK   any number of struct control_finding, of which the last is
+ * of kind CONTROL_DONE
  */
 #ifndef KEYFS_SUPERVISE_CONTROL_H
 #define KEYFS_SUPERVISE_CONTROL_H
@@ -27,7 +29,14 @@
 
 #define CONTROL_VERSION 2
 
-enum control_kind { CONTROL_STATUS = 1, CONTROL_UMOUNT, CONTROL_CHECK, CONTROL_UPGRADE };
+enum control_kind {
+	CONTROL_STATUS = 1,
+	CONTROL_UMOUNT,
+	CONTROL_CHECK,
+	CONTROL_UPGRADE,
+	CONTROL_ADOPT, /* these two of a worker whose supervisor was killed */
+	CONTROL_LEAVE,
+};
 
 enum control_flag {
 	CONTROL_BRIEF = 1, /* STATUS at once, without the worker's counts */
@@ -62,6 +71,8 @@ struct control_status {
 	uint8_t is_stopping;
 	uint8_t has_journal; /* else the kernel sends a lost worker's requests again */
 	struct handoff_counts counts;
+	uint8_t is_orphan; /* the supervisor was killed: this is from the worker */
+	uint8_t zero[7];
 	char release[32];		     /* the version of the program, ended by a NUL */
 	char last_death[CONTROL_DEATH_SIZE]; /* why the last worker ended; empty if none did. Ended by a NUL
 					      */
@@ -134,7 +145,19 @@ int control_check(pid_t supervisor, int *ret_socket);
  */
 int control_receive_finding(int socket, struct control_finding *ret);
 
+/* What a worker without a supervisor has: fuse descriptor, FUSE_INIT, flight record, lock; the caller's. */
+int control_adopt(pid_t supervisor, int ret_fds[4]);
+/* Ends that worker. */
+int control_leave(pid_t supervisor);
+
 /* --- the worker's side --- */
+
+/* A client that is root or our user, or -1. */
+int control_accept(int listener);
+/* What it wants; 0: nothing that can be understood, within two seconds. */
+enum control_kind control_receive_request(int client);
+/* One packet. */
+int control_answer(int client, const void *answer, size_t size, const int *fds, unsigned n_fds);
 
 /* Waits at most 10 s for the client to read. -EPIPE: it is gone. */
 int control_send_finding(int socket, const struct control_finding *finding);

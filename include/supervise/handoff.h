@@ -14,7 +14,8 @@
  *     flight record                   ------> replays INIT
  *                                     <------ READY, or FAILED and exits; waits, and reads nothing
  *   when no other worker serves:
- *   GO                                ------> takes over (fs.h), and serves
+ *   GO + the store's lock, the
+ *     control socket (control.h)      ------> takes over (fs.h), and serves
  *   from then on, at any time:
  *   COUNT                             ------>
  *                                     <------ COUNTS
@@ -27,12 +28,13 @@
  *
  * --- one message, one packet of 512 bytes, integers in the byte order of the machine ---
  *   0   4 version = 2      4   4 kind (enum handoff_kind)
- *   8   4 flags (OPEN: the first two, START: the third), negative errno (FAILED), else 0
+ *   8   4 flags (START: JOURNAL, OPEN: the others), negative errno (FAILED), else 0
  *  12   4 how the secret unlocks, an enum vault_unlock_kind that is passed on unread (OPEN), else 0
  *  16  64 counts, 8 of u64 in the order of struct handoff_counts (COUNTS), else 0
  *  80 192 what went wrong, ended by a NUL (FAILED), else 0
  * 272 240 hint, the same
- * Descriptors travel beside it (SCM_RIGHTS): three with START, one with ROOT and CHECK, none otherwise.
+ * Descriptors travel beside it (SCM_RIGHTS): three with START, two with GO, one with ROOT and CHECK, none
+ * otherwise.
  *
  * Errors: -EPROTO not a message of this version, -EPIPE the other side is gone, -EAGAIN it does not read.
  */
@@ -68,8 +70,9 @@ enum handoff_kind {
 
 enum handoff_flag {
 	HANDOFF_READ_ONLY = 1,
-	HANDOFF_SYSLOG = 2,  /* the worker's log goes there and not to standard error */
-	HANDOFF_JOURNAL = 4, /* the kernel does not send requests again, so they are kept (fs.h) */
+	HANDOFF_SYSLOG = 2,    /* the worker's log goes there and not to standard error */
+	HANDOFF_SUCCESSOR = 8, /* another worker had the mount before */
+	HANDOFF_JOURNAL = 4,   /* the kernel does not send requests again, so they are kept (fs.h) */
 };
 
 /* What a worker knows of itself. */
@@ -99,7 +102,7 @@ struct handoff_message {
 
 _Static_assert(sizeof(struct handoff_message) == 512, "the format above");
 
-#define HANDOFF_FDS_MAX 3
+#define HANDOFF_FDS_MAX 4
 
 /* Either side. Never blocks; version is filled in. */
 int handoff_send(int socket, const struct handoff_message *message, const int *fds, unsigned n_fds);

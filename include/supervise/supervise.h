@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /*
  * Opens the store's file and locks it for as long as the descriptor stays open, so that only one process
@@ -35,6 +36,8 @@ struct supervise_config {
 	const char *program;	/* absolute: what an upgrade runs */
 	bool read_only;
 	bool allow_other; /* asked for; root always has it */
+	pid_t adopted;	  /* the supervisor of this mount that was killed (control.h); 0: it is a new mount */
+	pid_t adopted_worker; /* that goes on */
 	enum supervise_recovery recovery;
 	bool foreground; /* log to standard error, and stop at SIGHUP */
 	uint32_t unlock_kind;

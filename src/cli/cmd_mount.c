@@ -1,5 +1,6 @@
 /* keyfs mount: asks for what unlocks the store, and becomes the mount's supervisor. */
 #include "cli.h"
+#include "control.h"
 #include "mount_options.h"
 #include "mount_point.h"
 #include "remount.h"
@@ -158,11 +159,27 @@ static void warn_of_hidden(const char *mountpoint)
 		(void)complain(mountpoint, -ENOTEMPTY, &hidden);
 }
 
+/* The store is in use: by a worker whose supervisor was killed, and which serves it at this mount point. */
+static bool is_orphan(struct supervise_config *config)
+{
+	struct control_status holder;
+
+	if (control_find_store(config->store, &holder) < 0 || !holder.is_orphan ||
+	    strcmp(holder.mountpoint, config->mountpoint) != 0)
+		return false;
+	config->adopted = holder.supervisor_pid;
+	config->adopted_worker = holder.worker_pid;
+	config->read_only = holder.is_read_only;
+	return true;
+}
+
 static int prepare(const struct arguments *arguments, struct supervise_config *config)
 {
 	struct failure failure = {NULL, NULL};
 	int r = supervise_claim(config->store, config->read_only, &config->lock, &failure);
 
+	if (r == -EBUSY && is_orphan(config))
+		return get_secret(arguments, config);
 	if (r < 0)
 		return complain_of_claim(config->store, r, &failure,
 					 "a store has one mount; bind mounts show it elsewhere");
@@ -204,9 +221,13 @@ static void close_all_but(int keep[], size_t n)
 	unsigned from = STDERR_FILENO + 1;
 
 	qsort(keep, n, sizeof(keep[0]), compare_numbers);
-	for (size_t i = 0; i < n; from = (unsigned)keep[i++] + 1)
+	for (size_t i = 0; i < n; i++) {
+		if (keep[i] < 0)
+			continue; /* there is none */
 		if ((unsigned)keep[i] > from)
 			(void)close_range(from, (unsigned)keep[i] - 1, 0);
+		from = (unsigned)keep[i] + 1;
+	}
 	(void)close_range(from, UINT_MAX, 0);
 }
 

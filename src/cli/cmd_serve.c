@@ -70,10 +70,10 @@ static int unlock(struct serve *serve, uint32_t kind, struct failure *reterr)
 	if (r < 0)
 		return r;
 	r = vault_unlock_root(store, &by, serve->arena, &serve->keys, &root, reterr);
-	if (r == -EKEYREJECTED && serve->is_first)
+	if (r == -EKEYREJECTED)
 		unlock_explain(store, by.kind, reterr);
 	store->backend->close(store);
-	return r == 0 && serve->is_first ? pass_on(root) : r;
+	return r == 0 && kind != VAULT_BY_ROOT ? pass_on(root) : r;
 }
 
 struct fds {
@@ -109,7 +109,7 @@ static int open_sessions(const struct serve *serve, struct sessions *ret, struct
 static int take_mount(struct serve *serve, struct sessions *sessions, struct failure *reterr)
 {
 	CLEANUP(cleanup_blob_free) struct blob *request = NULL;
-	CLEANUP(handoff_close_fds_of) struct fds fds = {{-1, -1, -1}};
+	CLEANUP(handoff_close_fds_of) struct fds fds = {{-1, -1, -1, -1}};
 	struct handoff_message message;
 	int r = handoff_expect(HANDOFF_START, &message, fds.fds);
 
@@ -119,6 +119,9 @@ static int take_mount(struct serve *serve, struct sessions *sessions, struct fai
 		r = flight_map(fds.fds[2], &serve->flight);
 	if (r < 0)
 		return r;
+	serve->fuse = fds.fds[0];
+	serve->init = take_fd(&fds.fds[1]);
+	serve->flight_fd = take_fd(&fds.fds[2]);
 	const struct fs_config config = {
 		.arena = serve->arena,
 		.reader = sessions->reader,
@@ -140,8 +143,11 @@ static int wait_for_turn(struct serve *serve)
 	int fds[HANDOFF_FDS_MAX];
 	int r = handoff_expect(HANDOFF_GO, &message, fds);
 
-	if (r == 0)
-		r = fs_take_over(serve->fs);
+	if (r < 0)
+		return r;
+	serve->lock = fds[0];
+	serve->listener = fds[1];
+	r = fs_take_over(serve->fs);
 	return r < 0 ? r : serve_control_start(serve);
 }
 
@@ -155,7 +161,7 @@ static int start(struct serve *serve, struct failure *reterr)
 	if (r < 0)
 		return r;
 	serve->is_read_only = open.code & HANDOFF_READ_ONLY;
-	serve->is_first = open.unlock_kind != VAULT_BY_ROOT;
+	serve->is_first = open.unlock_kind != VAULT_BY_ROOT && !(open.code & HANDOFF_SUCCESSOR);
 	if (open.code & HANDOFF_SYSLOG)
 		log_to_syslog();
 	r = seal_start();

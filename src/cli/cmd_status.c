@@ -75,7 +75,7 @@ static void print_json(const struct control_status *status)
 	json_string(stdout, status->store);
 	(void)printf(", \"supervisor_pid\": %d, \"worker_pid\": %d, \"worker_restarts\": %u, "
 		     "\"worker_answers\": %s, \"since\": %" PRId64 ", \"read_only\": %s, \"stopping\": %s",
-		     status->supervisor_pid, status->worker_pid, status->n_restarts,
+		     status->is_orphan ? 0 : status->supervisor_pid, status->worker_pid, status->n_restarts,
 		     status->has_counts ? "true" : "false", status->since,
 		     status->is_read_only ? "true" : "false", status->is_stopping ? "true" : "false");
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
@@ -157,8 +157,11 @@ static void print_text(const struct control_status *status)
 	print_path(stdout, status->store);
 	(void)puts(status->is_read_only ? " (read-only)" : "");
 	print_time(status->since);
-	(void)printf("  supervisor  process %d%s\n", status->supervisor_pid,
-		     status->is_stopping ? ", unmounting" : "");
+	if (status->is_orphan)
+		(void)puts("  supervisor  was killed; 'keyfs mount' takes the mount over");
+	else
+		(void)printf("  supervisor  process %d%s\n", status->supervisor_pid,
+			     status->is_stopping ? ", unmounting" : "");
 	(void)printf("  worker      process %d%s\n", status->worker_pid,
 		     status->has_counts || status->is_stopping ? "" : ", does not answer");
 	print_restarts(status);

@@ -3,6 +3,7 @@
 #define KEYFS_CLI_SERVE_H
 
 #include "fs.h"
+#include "handoff.h"
 #include "secret.h"
 #include "store.h"
 #include "vault.h"
@@ -15,6 +16,13 @@ struct serve {
 	bool is_read_only;
 	bool is_first; /* of the mount's workers */
 	struct flight *flight;
+	int fuse; /* the file system's; the others for who adopts the mount, -1 until they are there */
+	int init;
+	int flight_fd;
+	int lock;
+	int listener;
+	atomic_bool is_orphan;
+	atomic_bool is_stopping;
 	struct arena *arena;
 	struct vault_keys *keys;
 	struct fs *fs;
@@ -28,6 +36,11 @@ int serve_open_session(const struct serve *serve, enum store_mode mode, struct v
 
 /* Starts the thread that answers the supervisor. -EAGAIN. */
 int serve_control_start(struct serve *serve);
+
+void serve_count(struct serve *serve, struct handoff_counts *ret);
+
+/* The control thread's, when the supervisor was killed: until the mount is gone. */
+void serve_orphan(struct serve *serve);
 
 /* Ends it. A check may still run; then the caller must leave the process without freeing what it uses. */
 void serve_control_stop(struct serve *serve);

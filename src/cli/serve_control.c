@@ -123,13 +123,12 @@ static void on_check(struct serve *serve, int client)
 
 /* --- the thread --- */
 
-static void on_count(struct serve *serve)
+void serve_count(struct serve *serve, struct handoff_counts *ret)
 {
 	struct fs_counts counts;
-	struct handoff_counts told;
 
 	fs_count(serve->fs, &counts);
-	told = (struct handoff_counts){
+	*ret = (struct handoff_counts){
 		.n_services = counts.n_services,
 		.n_keys = counts.n_keys,
 		.n_fields = counts.n_fields,
@@ -139,7 +138,14 @@ static void on_count(struct serve *serve)
 		.n_commits = counts.n_commits,
 		.n_changes = counts.n_changes,
 	};
-	(void)handoff_tell_counts(&told); /* the supervisor has its own deadline */
+}
+
+static void on_count(struct serve *serve)
+{
+	struct handoff_counts counts;
+
+	serve_count(serve, &counts);
+	(void)handoff_tell_counts(&counts); /* the supervisor has its own deadline */
 }
 
 static void *control_thread(void *argument)
@@ -155,6 +161,8 @@ static void *control_thread(void *argument)
 			on_check(serve, take_fd(&fds[0]));
 		handoff_close_fds(fds);
 	}
+	if (!atomic_load(&serve->is_stopping))
+		serve_orphan(serve);
 	return NULL;
 }
 
@@ -165,6 +173,9 @@ int serve_control_start(struct serve *serve)
 
 void serve_control_stop(struct serve *serve)
 {
+	atomic_store(&serve->is_stopping, true);
 	(void)shutdown(HANDOFF_CONTROL_FD, SHUT_RD);
+	if (atomic_load(&serve->is_orphan))
+		(void)shutdown(serve->listener, SHUT_RDWR); /* nobody else has it */
 	(void)pthread_join(serve->control, NULL);
 }

@@ -20,20 +20,11 @@ void clients_drop(struct client *client)
 	(void)close(take_fd(&client->fd));
 }
 
-static bool is_welcome(int fd)
-{
-	struct ucred peer;
-	socklen_t size = sizeof(peer);
-
-	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-	       (peer.uid == 0 || peer.uid == geteuid());
-}
-
 void clients_accept(struct supervisor *supervisor)
 {
-	CLEANUP(cleanup_close) int fd = accept4(supervisor->listener, NULL, NULL, SOCK_CLOEXEC);
+	CLEANUP(cleanup_close) int fd = control_accept(supervisor->listener);
 
-	if (fd < 0 || !is_welcome(fd))
+	if (fd < 0)
 		return;
 	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
 		struct client *client = &supervisor->clients[i];

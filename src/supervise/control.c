@@ -18,6 +18,7 @@
 #define STATUS_S  3 /* longer than a supervisor waits for its worker */
 #define UMOUNT_S  10
 #define UPGRADE_S 60
+#define REQUEST_S 2
 #define SEND_S	  10
 #define CHECK_S	  10
 #define ENDED_MS  1000
@@ -228,6 +229,32 @@ int control_upgrade(pid_t supervisor, struct control_result *ret_result)
 	return ret_result->code;
 }
 
+int control_adopt(pid_t supervisor, int ret_fds[PACKET_FDS_MAX])
+{
+	CLEANUP(cleanup_close) int fd = -1;
+	struct control_result result;
+	int r = connect_to(supervisor, &fd);
+
+	if (r < 0)
+		return r;
+	set_patience(fd, SO_RCVTIMEO, STATUS_S);
+	r = send_request(fd, CONTROL_ADOPT, 0);
+	if (r == 0)
+		r = packet_receive(fd, &result, sizeof(result), ret_fds);
+	for (unsigned i = 0; r == 0 && i < PACKET_FDS_MAX; i++)
+		if (ret_fds[i] < 0)
+			r = -EPROTO;
+	return r;
+}
+
+int control_leave(pid_t supervisor)
+{
+	CLEANUP(cleanup_close) int fd = -1;
+	int r = connect_to(supervisor, &fd);
+
+	return r < 0 ? r : send_request(fd, CONTROL_LEAVE, 0);
+}
+
 int control_check(pid_t supervisor, int *ret_socket)
 {
 	CLEANUP(cleanup_close) int fd = -1;
@@ -261,4 +288,31 @@ int control_send_finding(int socket, const struct control_finding *finding)
 	set_patience(socket, SO_SNDTIMEO, SEND_S);
 	r = packet_send(socket, (struct bytes){&packet, sizeof(packet)}, NULL, 0, 0);
 	return r == -EAGAIN ? -EPIPE : r;
+}
+
+int control_accept(int listener)
+{
+	CLEANUP(cleanup_close) int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ||
+	    (peer.uid != 0 && peer.uid != geteuid()))
+		return -1;
+	return take_fd(&fd);
+}
+
+enum control_kind control_receive_request(int client)
+{
+	struct control_request request;
+
+	set_patience(client, SO_RCVTIMEO, REQUEST_S);
+	if (packet_receive(client, &request, sizeof(request), NULL) < 0 || request.version != CONTROL_VERSION)
+		return 0;
+	return (enum control_kind)request.kind;
+}
+
+int control_answer(int client, const void *answer, size_t size, const int *fds, unsigned n_fds)
+{
+	return packet_send(client, (struct bytes){answer, size}, fds, n_fds, MSG_DONTWAIT);
 }

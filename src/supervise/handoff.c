@@ -18,7 +18,7 @@ static const unsigned n_fds_of[] = {
 	[HANDOFF_START] = 3, /* fuse, INIT, flight record */
 	[HANDOFF_CHECK] = 1, /* the client */
 	[HANDOFF_ROOT] = 1,
-	[HANDOFF_GO] = 0,
+	[HANDOFF_GO] = 2, /* lock, listener */
 };
 
 int handoff_send(int socket, const struct handoff_message *message, const int *fds, unsigned n_fds)

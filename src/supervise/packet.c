@@ -70,7 +70,7 @@ int packet_receive(int socket, void *packet, size_t size, int ret_fds[PACKET_FDS
 		.msg_control = ancillary.space,
 		.msg_controllen = sizeof(ancillary.space),
 	};
-	int fds[PACKET_FDS_MAX] = {-1, -1, -1};
+	int fds[PACKET_FDS_MAX] = {-1, -1, -1, -1};
 	ssize_t n;
 
 	do

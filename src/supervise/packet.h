@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-#define PACKET_FDS_MAX 3
+#define PACKET_FDS_MAX 4
 
 /* Sends all of it or nothing. -EPIPE; -EAGAIN with MSG_DONTWAIT in flags, when the other side does not read.
  */

@@ -29,6 +29,8 @@
 #define BACK_OFF_MAX_MS 5000
 #define LOST_MS		10000 /* without a worker that can take over */
 
+_Static_assert(sizeof(struct control_status) <= FLIGHT_MOUNT_SIZE, "the flight record has room for it");
+
 /* --- what is known of a death --- */
 
 static const char *const deaths[] = {
@@ -141,6 +143,17 @@ static void ask_again(struct supervisor *supervisor)
 		log_line(LOG_LEVEL_ERROR, "the kernel does not send requests again", errno);
 }
 
+void recover_go(struct supervisor *supervisor)
+{
+	const int fds[] = {supervisor->lock, supervisor->listener};
+
+	memcpy(supervisor->flight->mount, &supervisor->status, sizeof(supervisor->status));
+	if (!supervisor->has_journal &&
+	    (supervisor->status.n_restarts > 0 || supervisor->is_adopted || supervisor->upgrade.is_wanted))
+		ask_again(supervisor);
+	(void)worker_send(&supervisor->active, HANDOFF_GO, fds, 2); /* if it is gone, that is seen soon */
+}
+
 static void promote(struct supervisor *supervisor)
 {
 	struct flight *flight = supervisor->flight;
@@ -153,9 +166,7 @@ static void promote(struct supervisor *supervisor)
 	supervisor->n_requests_before = atomic_load(&flight->n_requests);
 	atomic_store(&flight->loop.unique, 0);
 	atomic_store(&flight->writer.unique, 0);
-	if (!supervisor->has_journal)
-		ask_again(supervisor);
-	(void)worker_send(&supervisor->active, HANDOFF_GO, NULL, 0); /* if it is gone, that is seen soon */
+	recover_go(supervisor);
 	if (supervisor->is_counting)
 		(void)worker_send(&supervisor->active, HANDOFF_COUNT, NULL, 0); /* the last one did not say */
 	if (supervisor->upgrade.is_wanted) /* the old worker is gone, on purpose or not */

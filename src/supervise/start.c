@@ -75,9 +75,13 @@ void start_on_unlocked(struct supervisor *supervisor)
 	char said[MOUNT_SAID_SIZE];
 	int r;
 
-	r = runtime_listen(&supervisor->runtime, &supervisor->listener, &failure);
-	if (r == 0)
-		r = make_mount(supervisor, said, &failure);
+	if (supervisor->config->adopted != 0) {
+		r = adopt_mount(supervisor, &failure);
+	} else {
+		r = runtime_listen(&supervisor->runtime, &supervisor->listener, &failure);
+		if (r == 0)
+			r = make_mount(supervisor, said, &failure);
+	}
 	if (r < 0) {
 		give_up(supervisor, SUPERVISE_MOUNTPOINT, r, &failure);
 		return;
@@ -94,11 +98,18 @@ void start_on_unlocked(struct supervisor *supervisor)
 void start_on_ready(struct supervisor *supervisor)
 {
 	const struct failure none = {NULL, NULL};
+	const struct failure stuck = {"the worker that is left does not end",
+				      "'keyfs umount' ends the mount"};
+	int r = supervisor->is_adopted ? adopt_replace(supervisor) : 0;
 
+	if (r < 0) {
+		give_up(supervisor, SUPERVISE_MOUNTPOINT, r, &stuck);
+		return;
+	}
 	supervisor->phase = PHASE_SERVING;
 	supervisor->deadline = NO_DEADLINE;
 	supervisor->active.is_ready = true;
-	(void)worker_send(&supervisor->active, HANDOFF_GO, NULL, 0); /* if it is gone, that is seen soon */
+	recover_go(supervisor);
 	supervisor_settle(supervisor, SUPERVISE_MOUNTPOINT, 0, &none);
 	recover_keep_standby(supervisor);
 }

@@ -7,6 +7,7 @@
  *   start.c      from the first message to the mount that answers
  *   recover.c    the worker's death: what it leaves, its successor; a worker that hangs
  *   upgrade.c    becoming another program
+ *   adopt.c      a mount whose supervisor was killed
  *   clients.c    the control socket
  *
  *   UNLOCKING --UNLOCKED--> REPLAYING --READY--> SERVING
@@ -103,6 +104,7 @@ struct supervisor {
 	bool has_journal; /* else the kernel is asked to send requests again */
 	struct worker active;
 	struct worker standby;
+	bool is_adopted;	    /* the mount is, and its old worker may still serve it */
 	bool is_active_killed;	    /* by the watch: whatever it was at has killed it */
 	unsigned n_failures;	    /* workers in a row that died before they had answered anything */
 	uint64_t n_requests_before; /* that were answered when the active one took over */
@@ -182,6 +184,16 @@ void recover_on_standby_gone(struct supervisor *supervisor, int status);
 void recover_on_nobody(struct supervisor *supervisor);
 /* Looks whether the active worker gets on; kills it when it has not for too long. */
 void recover_watch(struct supervisor *supervisor);
+
+/* Lets the active worker serve. */
+void recover_go(struct supervisor *supervisor);
+
+/* adopt.c */
+
+/* The mount, from the worker that serves it; the new one has unlocked the store. */
+int adopt_mount(struct supervisor *supervisor, struct failure *reterr);
+/* The new worker is ready: the old one is gone when this returns. -ETIMEDOUT */
+int adopt_replace(struct supervisor *supervisor);
 
 /* upgrade.c */
 

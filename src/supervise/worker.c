@@ -8,8 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 
 /* Puts the two descriptors where the handoff says, and closes all others above standard error. */
@@ -24,13 +22,11 @@ static int arrange_fds(int control, int secret)
 	return close_range(HANDOFF_FD_END, UINT_MAX, 0) < 0 ? -errno : 0;
 }
 
-/* In the child: it dies with the supervisor, and the terminal's signals do not reach it. */
-static void become_worker(const char *store, int control, int secret, pid_t supervisor)
+/* In the child: the terminal's signals do not reach it. */
+static void become_worker(const char *store, int control, int secret)
 {
 	const char *const argv[] = {"keyfs", "serve", store, NULL};
 
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != supervisor)
-		_exit(1);
 	(void)setsid();
 	child_reset_signals();
 	if (arrange_fds(control, secret) == 0)
@@ -46,10 +42,11 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, int secre
 	struct handoff_message open = {
 		.kind = HANDOFF_OPEN,
 		.code = (config->read_only ? HANDOFF_READ_ONLY : 0) |
-			(config->foreground ? 0 : HANDOFF_SYSLOG),
+			(config->foreground ? 0 : HANDOFF_SYSLOG) |
+			(config->adopted != 0 ? HANDOFF_SUCCESSOR : 0),
 		.unlock_kind = unlock_kind,
 	};
-	pid_t self = getpid(), pid;
+	pid_t pid;
 	int pair[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -60,7 +57,7 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, int secre
 	if (pid < 0)
 		return fail(reterr, -errno, "cannot start the worker", NULL);
 	if (pid == 0)
-		become_worker(config->store, theirs, secret, self);
+		become_worker(config->store, theirs, secret);
 	*worker = (struct worker){.pid = pid, .control = -1};
 	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
 		return -errno;

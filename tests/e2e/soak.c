@@ -161,10 +161,13 @@ static bool write_to(const char *path, int flags, const char *value, size_t n)
 		fail("open for writing %s: %s", path, strerror(errno));
 	for (size_t at = 0; at < n && !is_refused;) {
 		size_t piece = n - at < 100 ? n - at : 100;
+		ssize_t written = write(fd, value + at, piece);
 
-		is_refused = write(fd, value + at, piece) != (ssize_t)piece;
+		if (written >= 0 && written != (ssize_t)piece)
+			fail("write %s: %zd bytes of %zu", path, written, piece);
+		is_refused = written < 0;
 		if (is_refused && errno != EIO)
-			fail("write %s: %s", path, strerror(errno));
+			fail("write %s at %zu: %s", path, at, strerror(errno));
 		at += piece;
 	}
 	if (close(fd) < 0) {
