@@ -297,6 +297,9 @@ static int look_again(struct open_files *files, struct vault *vault, struct idle
 		return r;
 	if (r < 0)
 		idle->state = OPEN_GONE;
+	if (idle->state == OPEN_GONE)
+		idle->entry.class =
+			VAULT_DRAFT; /* which may be anything: it is not stored, and its key may be gone */
 	if (*ret && idle->is_changed) {
 		explicit_bzero((*ret)->data, (*ret)->len);
 		(*ret)->len = 0;

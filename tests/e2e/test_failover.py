@@ -5,6 +5,7 @@ change is made once.
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -244,6 +245,23 @@ def test_a_file_that_is_emptied_or_made_empty_is_not_lost(kf, field):
     assert sorted(os.listdir(field.parent)) == ["HOST", "NEW", "OTHER"]
     for name in ("HOST", "NEW", "OTHER"):
         assert field.with_name(name).read_bytes() == b""
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("remove", [lambda field: os.unlink(field), lambda field: shutil.rmtree(field.parents[2])])
+@pytest.mark.parametrize("is_killed_first", [True, False])
+def test_who_has_open_what_was_removed_goes_on(kf, field, remove, is_killed_first):
+    """As with any file: what is written to it is nobody's, and is not refused."""
+    fd = os.open(field, os.O_RDWR | os.O_TRUNC)
+    if is_killed_first:
+        kill_worker(kf)
+    remove(field)
+    kill_worker(kf)
+    os.write(fd, b"to nobody")
+    assert os.pread(fd, 100, 0) == b"to nobody"
+    os.close(fd)
+    assert not field.exists()
+    kf.ok("check", kf.mnt)
 
 
 def test_who_has_stored_what_it_wrote_goes_on(kf, field):
