@@ -117,7 +117,7 @@ static int take_mount(struct serve *serve, struct sessions *sessions, struct fai
 		r = handoff_read_init(fds.fds[1], &request);
 	if (r == 0)
 		r = flight_map(fds.fds[2], &serve->flight);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	serve->fuse = fds.fds[0];
 	serve->init = take_fd(&fds.fds[1]);

@@ -251,7 +251,7 @@ static int inherit(struct snapshots *snapshots, struct vault *vault, int index, 
 	}
 	if (r == 0)
 		r = make(snapshots, &entry, sealed, &snapshot);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	snapshot->n_handles = kept->n_handles;
 	atomic_fetch_add(&snapshots->n_handles, kept->n_handles);
