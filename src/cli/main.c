@@ -5,11 +5,11 @@
  *   src/cli        the command line: main.c (the verbs), cmd_<verb>.c (one each)
  *                    what unlocks a store, prompts         unlock.c, key_file.c, terminal.c
  *                    -o words                              mount_options.c, remount.c
- *                    the worker process `keyfs serve`      cmd_serve.c, serve_control.c, root_key.c
+ *                    the worker process `keyfs serve`      cmd_serve.c, serve_control.c, serve_orphan.c
  *                    findings of a check, progress bar     findings.c, progress.c
  *   src/supervise  the process that owns a mount: no libfuse, SQLite or libsodium
  *                    its loop; its start, its end          supervise.c, start.c, end.c
- *                    a worker's death and successor        recover.c; becoming a newer program: upgrade.c
+ *                    a worker's death and successor        recover.c; a newer program: upgrade.c; adopt.c
  *                    the worker's messages                 worker.c, handoff.c (to the byte: handoff.h)
  *                    status, umount, check on a mount      clients.c, control.c (to the byte: control.h)
  *                    mount(2), fusermount3, dead mounts    mount.c, fusermount.c, mount_point.c
