@@ -8,9 +8,14 @@ void journal_init(struct journal *journal, struct flight *flight)
 	*journal = (struct journal){.flight = flight};
 	(void)pthread_mutex_init(&journal->mutex, NULL);
 	(void)pthread_cond_init(&journal->freed, NULL);
-	for (unsigned i = 0; flight && i < FLIGHT_SLOTS; i++)
-		if (atomic_load(&flight->slots[i].number) > journal->last)
-			journal->last = atomic_load(&flight->slots[i].number);
+	for (unsigned i = 0; flight && i < FLIGHT_SLOTS; i++) {
+		uint64_t number = atomic_load(&flight->slots[i].number);
+
+		if (number > journal->last)
+			journal->last = number;
+		else if (number == 0) /* a predecessor may have been killed before it had wiped it */
+			explicit_bzero(flight->slots[i].request, sizeof(flight->slots[i].request));
+	}
 }
 
 void journal_destroy(struct journal *journal)

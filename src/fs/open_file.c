@@ -348,11 +348,11 @@ int open_files_adopt(struct open_files *files, struct vault *vault)
 	for (int i = 0; i < FLIGHT_IDLE_MAX; i++) {
 		struct idle idle;
 		uint64_t fh = idle_get(files->flight, i, &idle);
-		int r = fh != 0 ? adopt(files, vault, fh, &idle, i) : 0;
+		int r = fh != 0 ? adopt(files, vault, fh, &idle, i) : -ENOENT;
 
 		if (r == -ENOMEM)
 			return r;
-		if (r < 0) /* damaged: its holder is told EIO */
+		if (r < 0) /* damaged: its holder is told EIO; or free, and perhaps not wiped yet */
 			idle_remove(files->flight, i);
 	}
 	return 0;
