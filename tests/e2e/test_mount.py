@@ -792,15 +792,6 @@ def test_mount_on_a_dead_mount(kf):
     assert not kf.is_mounted()
 
 
-def test_the_death_of_the_supervisor_ends_the_worker(kf):
-    worker = kf.worker()
-    kf.process.kill()
-    kf.process.wait(DEADLINE)
-    wait_for(lambda: is_gone(worker), "the worker to end")
-    kf.process = None
-    assert kf.run("umount", kf.mnt).returncode == 0
-
-
 # --- passphrases, descriptors, credentials, the terminal ---
 
 PASSPHRASE = b"correct horse battery staple"
