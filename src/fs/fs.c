@@ -149,9 +149,7 @@ int fs_take_over(struct fs *fs)
 	r = snapshots_inherit(&fs->snapshots, fs->reader);
 	if (r < 0)
 		return r;
-	r = open_files_adopt(&fs->open_files, fs->reader);
-	if (r < 0)
-		return r;
+	open_files_adopt(&fs->open_files, fs->reader);
 	moves_all_recent(&fs->moves);
 	if (fs->writer)
 		writer_take_over(fs->writer);

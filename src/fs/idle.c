@@ -16,7 +16,10 @@ static void put(struct flight_idle *at, const struct write_handle *handle)
 		.mtime_ns = file->mtime_ns,
 		.ino = handle->ino,
 		.uid = handle->uid,
+		.version = handle->version,
+		.opened_by = handle->opened_by,
 		.is_changed = handle->is_changed,
+		.is_emptied = handle->copy && handle->copy->len == 0,
 	};
 
 	idle.entry.type = NULL; /* a pointer is of no use to another process */

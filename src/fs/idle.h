@@ -21,9 +21,12 @@ struct idle {
 	struct vault_entry entry; /* type is NULL: it has to be asked of the key */
 	enum open_state state;
 	int64_t mtime_ns;
-	uint64_t ino; /* by which it was opened */
-	uid_t uid;    /* who opened it */
+	uint64_t ino;	    /* by which it was opened */
+	uid_t uid;	    /* who opened it */
+	uint64_t version;   /* of the value that the handle began with, or stored last */
+	uint64_t opened_by; /* unique number of the request */
 	bool is_changed;
+	bool is_emptied; /* its copy has no bytes, whatever is stored */
 };
 
 /* A place in the record, or IDLE_NONE when it is full. */

@@ -125,7 +125,7 @@ bool inherit_answers(struct fs *fs, struct fuse_in_header *in, size_t *len)
 
 static bool is_noted(const struct job *job)
 {
-	return job->result == 0 && job->unique != 0 && !job->sort->is_repeatable;
+	return job->result == 0 && job->unique != 0 && !job->sort->is_repeatable && !job->is_in_memory;
 }
 
 static size_t note(struct flight_done *done, size_t n, uint64_t unique, uint64_t id)

@@ -60,6 +60,8 @@ static void answer(struct fs *fs, size_t len)
 	struct fuse_in_header *in = (void *)fs->receive->data;
 	struct fuse_buf buffer = {.mem = fs->receive->data};
 
+	if (fs->is_request_repeated && (in->opcode == FUSE_OPEN || in->opcode == FUSE_CREATE))
+		open_files_forget_opened_by(&fs->open_files, in->unique);
 	if (inherit_answers(fs, in, &len))
 		return;
 	buffer.size = len;

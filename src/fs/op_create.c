@@ -90,14 +90,14 @@ static int add_handle(struct fs *fs, struct job *job)
 
 	if (job->flags == CREATE_PENDING)
 		return open_file_join_pending(&fs->open_files, job->entry.id, job->caller.uid, is_changed,
-					      &job->fi.fh);
+					      job->unique, &job->fi.fh);
 	if (!job->value) {
 		r = secret_new(fs->arena, 0, &job->value);
 		if (r < 0)
 			return r;
 	}
 	return open_file_add(&fs->open_files, &job->entry, state, job->caller.uid, TAKE(job->value),
-			     is_changed, &job->fi.fh);
+			     is_changed, job->unique, &job->fi.fh);
 }
 
 static void settle_create(struct fs *fs, struct job *job)

@@ -44,7 +44,7 @@ static int open_for_writing(struct fs *fs, uint64_t ino, uid_t uid, struct fuse_
 	if (r < 0)
 		return r;
 	return open_file_add(&fs->open_files, &entry, OPEN_LIVE, uid, TAKE(value), fi->flags & O_TRUNC,
-			     &fi->fh);
+			     fs->request.unique, &fi->fh);
 }
 
 /*
@@ -70,7 +70,8 @@ static int open_pending(struct fs *fs, uint64_t ino, uid_t uid, bool is_removed,
 	struct vault_entry pending;
 
 	if (is_for_writing(fi))
-		return open_file_join_pending(&fs->open_files, ino, uid, fi->flags & O_TRUNC, &fi->fh);
+		return open_file_join_pending(&fs->open_files, ino, uid, fi->flags & O_TRUNC,
+					      fs->request.unique, &fi->fh);
 	/* Created and never closed: there is nothing to read yet, and an empty value would be a wrong one. */
 	return is_removed || open_file_pending(&fs->open_files, ino, &pending) == 0 ? -ENOENT : -ESTALE;
 }

@@ -151,8 +151,10 @@ void open_files_drop_handle(struct open_files *files, struct write_handle *handl
 void open_files_destroy(struct open_files *files)
 {
 	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
-		while (files->handles[i])
+		while (files->handles[i]) {
+			files->handles[i]->idle = IDLE_NONE; /* a successor goes on with it */
 			open_files_drop_handle(files, files->handles[i]);
+		}
 	(void)pthread_mutex_destroy(&files->mutex);
 }
 
@@ -207,7 +209,7 @@ static void link_handle(struct open_files *files, struct write_handle *handle)
 }
 
 static int new_handle(struct open_files *files, struct open_file *file, uid_t uid, struct secret *copy,
-		      bool is_changed, uint64_t *ret_fh)
+		      bool is_changed, uint64_t unique, uint64_t *ret_fh)
 {
 	struct write_handle *handle = calloc(1, sizeof(*handle));
 
@@ -219,6 +221,8 @@ static int new_handle(struct open_files *files, struct open_file *file, uid_t ui
 	handle->uid = uid;
 	handle->copy = copy;
 	handle->is_changed = is_changed;
+	handle->version = file->entry.value_version;
+	handle->opened_by = unique & ~FLIGHT_RESENT;
 	handle->idle = idle_add(files->flight, handle);
 	link_handle(files, handle);
 	*ret_fh = handle->fh;
@@ -227,13 +231,13 @@ static int new_handle(struct open_files *files, struct open_file *file, uid_t ui
 
 /* Adds a handle to the file, which goes away again when that fails and it has no other. Takes copy over. */
 static int add_handle(struct open_files *files, struct open_file *file, uid_t uid, struct secret *copy,
-		      bool is_changed, uint64_t *ret_fh)
+		      bool is_changed, uint64_t unique, uint64_t *ret_fh)
 {
 	int r = open_files_may_take(files, uid, copy->cap);
 
 	file->n_handles++;
 	if (r == 0)
-		r = new_handle(files, file, uid, copy, is_changed, ret_fh);
+		r = new_handle(files, file, uid, copy, is_changed, unique, ret_fh);
 	if (r < 0) {
 		drop_file(files, file);
 		secret_free(copy);
@@ -242,7 +246,7 @@ static int add_handle(struct open_files *files, struct open_file *file, uid_t ui
 }
 
 int open_file_add(struct open_files *files, const struct vault_entry *entry, enum open_state state, uid_t uid,
-		  struct secret *value, bool is_changed, uint64_t *ret_fh)
+		  struct secret *value, bool is_changed, uint64_t unique, uint64_t *ret_fh)
 {
 	LOCKED(files);
 	struct open_file *file = open_files_find(files, entry->id);
@@ -258,11 +262,11 @@ int open_file_add(struct open_files *files, const struct vault_entry *entry, enu
 		secret_free(value);
 		return -ENOMEM;
 	}
-	return add_handle(files, file, uid, value, is_changed, ret_fh);
+	return add_handle(files, file, uid, value, is_changed, unique, ret_fh);
 }
 
 int open_file_join_pending(struct open_files *files, uint64_t ino, uid_t uid, bool is_changed,
-			   uint64_t *ret_fh)
+			   uint64_t unique, uint64_t *ret_fh)
 {
 	LOCKED(files);
 	struct open_file *file = open_files_find(files, ino);
@@ -272,37 +276,75 @@ int open_file_join_pending(struct open_files *files, uint64_t ino, uid_t uid, bo
 	if (!file || file->state != OPEN_PENDING)
 		return -ENOENT;
 	r = secret_new(files->arena, COPY_MIN, &copy);
-	return r < 0 ? r : add_handle(files, file, uid, copy, is_changed, ret_fh);
+	return r < 0 ? r : add_handle(files, file, uid, copy, is_changed, unique, ret_fh);
+}
+
+void open_files_forget_opened_by(struct open_files *files, uint64_t unique)
+{
+	LOCKED(files);
+
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++) {
+		for (struct write_handle *at = files->handles[i]; at; at = at->next) {
+			if (at->opened_by != (unique & ~FLIGHT_RESENT))
+				continue;
+			open_files_drop_handle(files, at);
+			return;
+		}
+	}
 }
 
 /* --- adopting --- */
 
-/* What became of the file meanwhile: its entry as it is, and the bytes that it has. */
-static int look_again(struct open_files *files, struct vault *vault, struct idle *idle, struct secret **ret)
+/* The stored file, under the id that it has now, and its value. -ENOENT: it is gone. */
+static int find_stored(struct vault *vault, const struct idle *idle, struct vault_entry *ret,
+		       struct secret **ret_value)
+{
+	int r = vault_get(vault, idle->entry.id, ret);
+
+	if (r == 0 && ret->class == VAULT_MOVED && ret->birth == idle->entry.birth)
+		r = vault_follow(vault, ret, false);
+	if (r == 0)
+		r = vault_read(vault, ret->id, ret, ret_value);
+	return r == 0 && ret->birth != idle->entry.birth && idle->state == OPEN_LIVE ? -ENOENT : r;
+}
+
+/*
+ * -ESTALE: the handle's bytes were those of a value that was replaced.  A handle that was to empty the file,
+ * where somebody has stored something since (perhaps its own fsync, which is not noted any more), does not.
+ */
+static int look_at_stored(struct vault *vault, struct idle *idle, struct secret **ret)
 {
 	struct vault_entry found;
-	int r = 0;
+	int r = find_stored(vault, idle, &found, ret);
 
-	if (idle->state == OPEN_PENDING) {
-		r = vault_get(vault, idle->entry.parent, &found);
-		idle->entry.type = r == 0 ? found.type : NULL;
-	} else if (idle->state == OPEN_LIVE) {
-		r = vault_read(vault, idle->entry.id, &found, ret);
-		if (r == 0 && found.birth != idle->entry.birth)
-			r = -ENOENT;
-		if (r == 0)
-			idle->entry = found;
-	}
-	if (r < 0 && r != -ENOENT && r != -ESTALE)
-		return r;
 	if (r < 0)
+		return r;
+	idle->entry = found;
+	idle->state = OPEN_LIVE;
+	if (!idle->is_emptied)
+		return found.value_version == idle->version ? 0 : -ESTALE;
+	explicit_bzero((*ret)->data, (*ret)->len);
+	(*ret)->len = 0;
+	idle->is_changed = idle->is_changed && found.value_version == idle->version;
+	return 0;
+}
+
+/* What became of the file meanwhile: its entry as it is, and the bytes that the handle has. */
+static int look_again(struct open_files *files, struct vault *vault, struct idle *idle, struct secret **ret)
+{
+	struct vault_entry key;
+	int r = idle->state == OPEN_GONE ? -ENOENT : look_at_stored(vault, idle, ret);
+
+	if (r == -ENOENT && idle->state == OPEN_PENDING) { /* still not stored */
+		r = vault_get(vault, idle->entry.parent, &key);
+		idle->entry.type = r == 0 ? key.type : NULL;
+	}
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (r < 0) {
 		idle->state = OPEN_GONE;
-	if (idle->state == OPEN_GONE)
 		idle->entry.class =
-			VAULT_DRAFT; /* which may be anything: it is not stored, and its key may be gone */
-	if (*ret && idle->is_changed) {
-		explicit_bzero((*ret)->data, (*ret)->len);
-		(*ret)->len = 0;
+			VAULT_DRAFT; /* may be anything: it is not stored, and its key may be gone */
 	}
 	return *ret ? 0 : secret_new(files->arena, COPY_MIN, ret);
 }
@@ -332,6 +374,8 @@ static int adopt(struct open_files *files, struct vault *vault, uint64_t fh, str
 		.ino = idle->ino,
 		.uid = idle->uid,
 		.copy = TAKE(copy),
+		.version = idle->version,
+		.opened_by = idle->opened_by,
 		.is_changed = idle->is_changed,
 		.idle = place,
 	};
@@ -341,7 +385,7 @@ static int adopt(struct open_files *files, struct vault *vault, uint64_t fh, str
 	return 0;
 }
 
-int open_files_adopt(struct open_files *files, struct vault *vault)
+void open_files_adopt(struct open_files *files, struct vault *vault)
 {
 	LOCKED(files);
 
@@ -350,12 +394,10 @@ int open_files_adopt(struct open_files *files, struct vault *vault)
 		uint64_t fh = idle_get(files->flight, i, &idle);
 		int r = fh != 0 ? adopt(files, vault, fh, &idle, i) : -ENOENT;
 
-		if (r == -ENOMEM)
-			return r;
-		if (r < 0) /* damaged: its holder is told EIO; or free, and perhaps not wiped yet */
+		if (r < 0) /* replaced, damaged, no memory: its holder is told EIO; or free, and perhaps not
+			      wiped yet */
 			idle_remove(files->flight, i);
 	}
-	return 0;
 }
 
 /* --- finding --- */

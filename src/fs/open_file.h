@@ -51,6 +51,8 @@ struct write_handle {
 	uint64_t fh;
 	struct open_file *file;
 	uint64_t ino;	       /* by which it was opened, and which the kernel goes on using */
+	uint64_t version;      /* of the value that its copy began with, or that it stored last */
+	uint64_t opened_by;    /* unique number of the request */
 	uid_t uid;	       /* who opened it */
 	struct secret *copy;   /* NULL while what is being stored is still all of it */
 	struct secret *stored; /* being stored: the writer thread reads it; nobody changes it */
@@ -87,9 +89,12 @@ void open_files_destroy(struct open_files *files);
 
 /*
  * At take-over: the idle handles of predecessors become this worker's.  One whose file is gone stays what it
- * is to its holder, a file without a name. -ENOMEM.
+ * is to its holder, a file without a name.
  */
-int open_files_adopt(struct open_files *files, struct vault *vault);
+void open_files_adopt(struct open_files *files, struct vault *vault);
+
+/* A request that opens comes again: what a predecessor opened by it, and did not say, is closed. */
+void open_files_forget_opened_by(struct open_files *files, uint64_t unique);
 
 /* --- opening --- */
 
@@ -99,10 +104,10 @@ int open_files_adopt(struct open_files *files, struct vault *vault);
  * of one user, may take.
  */
 int open_file_add(struct open_files *files, const struct vault_entry *entry, enum open_state state, uid_t uid,
-		  struct secret *value, bool is_changed, uint64_t *ret_fh);
+		  struct secret *value, bool is_changed, uint64_t unique, uint64_t *ret_fh);
 /* One more handle on a pending field, with an empty copy. -ENOENT: none of that node id is pending. */
 int open_file_join_pending(struct open_files *files, uint64_t ino, uid_t uid, bool is_changed,
-			   uint64_t *ret_fh);
+			   uint64_t unique, uint64_t *ret_fh);
 
 /* --- finding --- */
 

@@ -28,6 +28,8 @@ int open_file_set_attribute(struct open_files *files, uint64_t ino, struct bytes
 	if (r == 0)
 		r = pending_attribute_set(&file->attributes, files->arena, name, value, how);
 	files->bytes += pending_attributes_bytes(file->attributes) - before;
+	if (r == 0)
+		open_files_not_idle(files, file); /* they die with the worker, and its writers must be told */
 	return r;
 }
 

@@ -155,6 +155,14 @@ static void not_idle(struct open_files *files, struct write_handle *handle)
 	handle->idle = IDLE_NONE;
 }
 
+void open_files_not_idle(struct open_files *files, const struct open_file *file)
+{
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
+		for (struct write_handle *at = files->handles[i]; at; at = at->next)
+			if (at->file == file)
+				not_idle(files, at);
+}
+
 static void note_change(struct open_files *files, struct write_handle *handle, uint64_t owner, int thread)
 {
 	not_idle(files, handle);
@@ -331,6 +339,8 @@ void handle_committed(struct open_files *files, struct commit *commit, int resul
 		handle->error = result;
 	else if (entry)
 		open_file_stored(files, handle->file, entry);
+	if (result == 0 && entry)
+		handle->version = entry->value_version;
 	not_idle(files, handle);
 	if (handle->error == 0 && handle->n_commits == 0 && !handle->is_changed)
 		handle->idle = idle_add(files->flight, handle);

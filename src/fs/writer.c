@@ -104,8 +104,10 @@ static bool run_marked(struct writer *writer, struct job *job)
 /* 0, or the error that undid all of the batch. */
 static int run_batch(struct writer *writer, struct job *batch)
 {
-	int r = vault_begin(writer->vault);
+	int r;
 
+	enter(writer, batch);
+	r = vault_begin(writer->vault);
 	if (r < 0)
 		return r;
 	for (struct job *job = batch; job; job = job->next) {

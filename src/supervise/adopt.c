@@ -52,6 +52,7 @@ int adopt_mount(struct supervisor *supervisor, struct failure *reterr)
 		return r;
 	r = take_mount(supervisor);
 	supervisor->is_adopted = r == 0;
+	supervisor->has_served = r == 0;
 	return r < 0 ? fail(reterr, r, "the worker that is left does not hand the mount over",
 			    "'keyfs umount' ends it")
 		     : 0;

@@ -87,6 +87,8 @@ void supervisor_stop(struct supervisor *supervisor)
 		return;
 	if (supervisor->phase < PHASE_SERVING)
 		supervisor_settle(supervisor, SUPERVISE_MOUNTPOINT, -EINTR, &failure);
+	if (supervisor->upgrade.is_wanted)
+		upgrade_answer(supervisor, -ECANCELED, "the mount is being ended");
 	supervisor->deadline = clock_ms() + DETACHED_MS; /* detaching may take some of it */
 	supervisor_detach(supervisor);
 	if (supervisor->phase < PHASE_SERVING)

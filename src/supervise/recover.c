@@ -21,13 +21,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NOTIFY_RESEND	7 /* include/uapi/linux/fuse.h, protocol 7.40 */
-#define DEATHS_MAX	3 /* of workers at the same request */
-#define WATCH_MS	2000
-#define STUCK_MAX	3   /* looks in a row */
-#define BACK_OFF_MIN_MS 100 /* after a worker that did nothing before it died; doubled each time */
-#define BACK_OFF_MAX_MS 5000
-#define LOST_MS		10000 /* without a worker that can take over */
+#define NOTIFY_RESEND	  7 /* include/uapi/linux/fuse.h, protocol 7.40 */
+#define DEATHS_MAX	  3 /* of workers at the same request */
+#define WATCH_MS	  2000
+#define STANDBY_MS	  30000 /* for a standby to be ready */
+#define STANDBY_WANTED_MS 3000	/* the same while there is no other worker */
+#define STUCK_MAX	  3	/* looks in a row */
+#define BACK_OFF_MIN_MS	  100	/* after a worker that did nothing before it died; doubled each time */
+#define BACK_OFF_MAX_MS	  5000
+#define LOST_MS		  10000 /* without a worker that can take over */
 
 _Static_assert(sizeof(struct control_status) <= FLIGHT_MOUNT_SIZE, "the flight record has room for it");
 
@@ -97,8 +99,10 @@ static void forget_request(struct flight *flight, uint64_t unique)
 	for (unsigned i = 0; i < FLIGHT_SLOTS; i++) {
 		const struct fuse_in_header *in = (const void *)flight->slots[i].request;
 
-		if (atomic_load(&flight->slots[i].number) != 0 && in->unique == unique)
-			atomic_store(&flight->slots[i].number, 0);
+		if (atomic_load(&flight->slots[i].number) == 0 || in->unique != unique)
+			continue;
+		atomic_store(&flight->slots[i].number, 0);
+		explicit_bzero(flight->slots[i].request, sizeof(flight->slots[i].request));
 	}
 }
 
@@ -148,9 +152,9 @@ void recover_go(struct supervisor *supervisor)
 	const int fds[] = {supervisor->lock, supervisor->listener};
 
 	memcpy(supervisor->flight->mount, &supervisor->status, sizeof(supervisor->status));
-	if (!supervisor->has_journal &&
-	    (supervisor->status.n_restarts > 0 || supervisor->is_adopted || supervisor->upgrade.is_wanted))
+	if (!supervisor->has_journal && supervisor->has_served)
 		ask_again(supervisor);
+	supervisor->has_served = true;
 	(void)worker_send(&supervisor->active, HANDOFF_GO, fds, 2); /* if it is gone, that is seen soon */
 }
 
@@ -221,6 +225,7 @@ void recover_on_unlocked(struct supervisor *supervisor)
 void recover_on_ready(struct supervisor *supervisor)
 {
 	supervisor->standby.is_ready = true;
+	supervisor->n_failures = 0;
 	if (supervisor->active.pid == 0 && supervisor->phase == PHASE_SERVING)
 		promote(supervisor);
 	else
@@ -316,6 +321,16 @@ static bool has_requests(const struct supervisor *supervisor)
 	return poll(&device, 1, 0) == 1 && (device.revents & POLLIN);
 }
 
+/* One that does not come to be ready is no standby. */
+static void watch_standby(const struct supervisor *supervisor)
+{
+	const struct worker *standby = &supervisor->standby;
+	int64_t patience = supervisor->active.pid != 0 ? STANDBY_MS : STANDBY_WANTED_MS;
+
+	if (standby->pid != 0 && !standby->is_ready && clock_ms() - standby->started > patience)
+		(void)kill(standby->pid, SIGKILL);
+}
+
 void recover_watch(struct supervisor *supervisor)
 {
 	const struct flight *flight = supervisor->flight;
@@ -333,6 +348,7 @@ void recover_watch(struct supervisor *supervisor)
 		watch->next = NO_DEADLINE;
 		return;
 	}
+	watch_standby(supervisor);
 	if (supervisor->active.pid != 0 && (is_loop_stuck || is_writer_stuck) &&
 	    !child_waits_for_disk(supervisor->active.pid))
 		seen.n_stuck = watch->n_stuck + 1;

@@ -61,6 +61,7 @@ struct client {
 };
 
 struct worker {
+	int64_t started;
 	pid_t pid;   /* 0: none */
 	int control; /* our end of the handoff; -1 when the worker has closed its own */
 	bool is_ready;
@@ -104,6 +105,7 @@ struct supervisor {
 	bool has_journal; /* else the kernel is asked to send requests again */
 	struct worker active;
 	struct worker standby;
+	bool has_served;	    /* some worker has: there may be requests that it had read */
 	bool is_adopted;	    /* the mount is, and its old worker may still serve it */
 	bool is_active_killed;	    /* by the watch: whatever it was at has killed it */
 	unsigned n_failures;	    /* workers in a row that died before they had answered anything */

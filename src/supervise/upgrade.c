@@ -158,8 +158,9 @@ void upgrade_start(struct supervisor *supervisor)
 	CLEANUP(cleanup_close) int state = -1;
 	int r;
 
-	if (supervisor->phase != PHASE_SERVING || supervisor->active.pid == 0 ||
-	    supervisor->upgrade.is_wanted) {
+	if (supervisor->upgrade.is_wanted)
+		return; /* one is under way: what comes of it is the answer */
+	if (supervisor->phase != PHASE_SERVING || supervisor->active.pid == 0) {
 		upgrade_answer(supervisor, -EAGAIN, "the mount is not in a state to be upgraded");
 		return;
 	}
@@ -239,6 +240,7 @@ int upgrade_resume(int fd, struct supervise_config *ret_config, struct superviso
 	supervisor->has_journal = state.has_journal;
 	supervisor->device = state.device;
 	supervisor->is_settled = true;
+	supervisor->has_served = true;
 	supervisor->phase = PHASE_SERVING;
 	supervisor->upgrade = (struct upgrade){.is_wanted = true, .writers_until = clock_ms() + WRITERS_MS};
 	return flight_map(supervisor->flight_fd, &supervisor->flight);
@@ -248,7 +250,8 @@ int upgrade_resume(int fd, struct supervise_config *ret_config, struct superviso
 
 void upgrade_hand_over(struct supervisor *supervisor)
 {
-	if (!supervisor->upgrade.is_wanted || !supervisor->standby.is_ready)
+	if (supervisor->phase != PHASE_SERVING || !supervisor->upgrade.is_wanted ||
+	    !supervisor->standby.is_ready)
 		return;
 	supervisor->upgrade.next = NO_DEADLINE;
 	/* The answer decides; without one in time, the files that are open do not. */
@@ -262,7 +265,8 @@ void upgrade_hand_over(struct supervisor *supervisor)
 
 void upgrade_on_counts(struct supervisor *supervisor)
 {
-	if (!supervisor->upgrade.is_wanted || !supervisor->standby.is_ready)
+	if (supervisor->phase != PHASE_SERVING || !supervisor->upgrade.is_wanted ||
+	    !supervisor->standby.is_ready)
 		return;
 	if (supervisor->status.counts.n_open_write == 0)
 		upgrade_end_old(supervisor);

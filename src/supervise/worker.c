@@ -58,7 +58,7 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, int secre
 		return fail(reterr, -errno, "cannot start the worker", NULL);
 	if (pid == 0)
 		become_worker(config->store, theirs, secret);
-	*worker = (struct worker){.pid = pid, .control = -1};
+	*worker = (struct worker){.started = clock_ms(), .pid = pid, .control = -1};
 	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
 		return -errno;
 	worker->control = take_fd(&ours);
