@@ -300,12 +300,15 @@ static int find_stored(struct vault *vault, const struct idle *idle, struct vaul
 		       struct secret **ret_value)
 {
 	int r = vault_get(vault, idle->entry.id, ret);
+	bool is_moved = r == 0 && ret->class == VAULT_MOVED && ret->birth == idle->entry.birth;
 
-	if (r == 0 && ret->class == VAULT_MOVED && ret->birth == idle->entry.birth)
+	if (is_moved)
 		r = vault_follow(vault, ret, false);
 	if (r == 0)
 		r = vault_read(vault, ret->id, ret, ret_value);
-	return r == 0 && ret->birth != idle->entry.birth && idle->state == OPEN_LIVE ? -ENOENT : r;
+	/* What it became has a birth of its own. */
+	return r == 0 && !is_moved && idle->state == OPEN_LIVE && ret->birth != idle->entry.birth ? -ENOENT
+												  : r;
 }
 
 /*
