@@ -275,6 +275,47 @@ def test_who_has_stored_what_it_wrote_goes_on(kf, field):
     assert field.read_bytes() == b"one\ntwo\n"
 
 
+def test_a_reader_and_writer_does_not_go_on_in_another_value(kf, field):
+    """It has read half of one that was replaced, and is told, rather than given half of the next one."""
+    write(field, b"A" * 100)
+    fd = os.open(field, os.O_RDWR)
+    assert os.read(fd, 50) == b"A" * 50
+    write(field, b"B" * 100)
+    kill_worker(kf)
+    with refused(errno.EIO, errno.ESTALE):
+        os.read(fd, 50)
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    assert field.read_bytes() == b"B" * 100
+
+
+def test_a_handle_that_no_memory_is_left_for_keeps_nobody_waiting(kf, field):
+    fds = [os.open(field, os.O_WRONLY) for _ in range(200)]
+    write(field, b"x" * 1_000_000)
+    kill_worker(kf)
+    assert field.read_bytes() == b"x" * 1_000_000
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    assert kf.status()["worker_restarts"] == 1
+
+
+@pytest.mark.parametrize("flags", [os.O_CREAT | os.O_EXCL, os.O_TRUNC])
+def test_an_opening_that_comes_twice_leaves_one_handle(kf, field, flags):
+    """The worker is killed as it answers an open or a create."""
+    path = field.with_name("NEW") if flags & os.O_CREAT else field
+    wait_for_standby(kf)
+    worker = kf.worker()
+    thread = writer_thread(worker) if flags & os.O_CREAT else worker
+    with traced(thread, "writev:error=EINTR:signal=SIGKILL:when=1", kf.place / "trace"):
+        fd = os.open(path, os.O_WRONLY | flags)
+        wait_for(lambda: not is_running(worker), "the worker to be killed")
+    os.write(fd, b"new")
+    os.close(fd)
+    assert path.read_bytes() == b"new"
+    wait_for(lambda: kf.status()["open_write"] == 0, "the handle to be gone")
+
+
 def test_locks_go_on(kf, field):
     import fcntl
 

@@ -83,6 +83,18 @@ def test_again_and_again_and_with_kills_between(kf):
     kf.ok("check", kf.mnt)
 
 
+def test_two_at_once_have_one_answer(kf):
+    for _ in range(3):
+        results = []
+        upgrades = [threading.Thread(target=lambda: results.append(kf.run("upgrade", kf.mnt).returncode)) for _ in range(4)]
+        for upgrade in upgrades:
+            upgrade.start()
+        for upgrade in upgrades:
+            upgrade.join(DEADLINE)
+        assert 0 in results and len(results) == 4
+        assert (kf / FIELD).read_bytes() == b"secret"
+
+
 def test_it_waits_for_a_writer(kf):
     """Up to two seconds: then its value is stored, and it is not told EIO."""
     fd = os.open(kf / FIELD, os.O_WRONLY | os.O_TRUNC)
