@@ -320,8 +320,8 @@ static int look_at_stored(struct vault *vault, struct idle *idle, struct secret 
 	struct vault_entry found;
 	int r = find_stored(vault, idle, &found, ret);
 
-	if (r < 0)
-		return r;
+	if (r != 0 || !*ret)
+		return r != 0 ? r : -ENOENT;
 	idle->entry = found;
 	idle->state = OPEN_LIVE;
 	if (!idle->is_emptied)
