@@ -183,8 +183,12 @@ static uint32_t read_once(const struct style *style)
 	return (uint32_t)version;
 }
 
-/* The size as stat and fstat say it is that of a version that was there at the time. */
-static uint32_t ask_once(bool by_name)
+/*
+ * The size as stat and fstat say it is that of a version that was there at the time.  The kernel fills it in
+ * from its cache without a lock, so one that was preempted meanwhile may be old, once: then it is asked
+ * again.
+ */
+static uint32_t ask_once(bool by_name, bool is_again)
 {
 	const char *call = by_name ? "stat" : "fstat";
 	unsigned committed;
@@ -205,6 +209,8 @@ static uint32_t ask_once(bool by_name)
 		    make(version) == (size_t)found.st_size)
 			return version;
 	}
+	if (!is_again)
+		return ask_once(by_name, true);
 	fail("%s said %lld bytes: that was the length of no version from %u to %u", call,
 	     (long long)found.st_size, committed, committing);
 }
@@ -214,8 +220,9 @@ static _Noreturn void reader(int style)
 	uint32_t last = 0;
 
 	while (atomic_fetch_sub(&shared->left[style], 1) > 0) {
-		uint32_t version = style == ASK_SIZE ? ask_once(atomic_load(&shared->left[style]) % 2 == 0)
-						     : read_once(&styles[style]);
+		uint32_t version = style == ASK_SIZE
+					   ? ask_once(atomic_load(&shared->left[style]) % 2 == 0, false)
+					   : read_once(&styles[style]);
 
 		if (atomic_load(&shared->failed))
 			_exit(1);
