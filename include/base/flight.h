@@ -46,10 +46,7 @@ struct flight_request {
 struct flight_done {
 	atomic_uint_least64_t generation; /* 0: not valid */
 	uint64_t n;
-	struct {
-		uint64_t unique;
-		uint64_t id; /* row that it made or changed; 0: none */
-	} requests[FLIGHT_DONE_MAX];
+	uint64_t requests[FLIGHT_DONE_MAX]; /* their unique numbers */
 };
 
 #define FLIGHT_IDLE_MAX	  512

@@ -30,7 +30,7 @@ struct fs_config {
 	bool is_first;	  /* of the mount's workers: the drafts of an earlier mount are cleared away */
 };
 
-/* -ENOMEM, or what vault_count says. */
+/* -ENOMEM, -EIO, or why drafts cannot be cleared away. */
 int fs_new(const struct fs_config *config, struct fs **ret, struct failure *reterr);
 
 /*

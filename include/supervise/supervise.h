@@ -1,9 +1,12 @@
 /*
  * The supervisor: one process per mount.  It owns the store's lock, the fuse descriptor and the mount, starts
- * the worker that answers requests, and ends the mount when that is asked for or the worker is gone.
+ * the worker that answers requests and a standby, which takes over when the worker dies, and ends the mount
+ * when that is asked for, or when no worker can be started any more.
  *
- * It parses nothing that comes from the store or from readers, holds no key, and never waits for the worker
- * or a client: everything is one poll loop with deadlines.  It never touches its own mount.
+ * It parses nothing that comes from the store or from readers, but for the number, operation and inode of a
+ * request that workers die of; maps no key; and waits for nobody: everything is one poll loop with deadlines.
+ * Only an upgrade and an adoption stop it, for 2 s at most each, to ask the new program or the old worker. It
+ * never touches its own mount.
  */
 #ifndef KEYFS_SUPERVISE_SUPERVISE_H
 #define KEYFS_SUPERVISE_SUPERVISE_H

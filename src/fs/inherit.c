@@ -33,10 +33,7 @@ int inherit_take(struct fs *fs, uint64_t generation)
 	fs->inherited.requests = calloc(n, sizeof(*fs->inherited.requests));
 	if (!fs->inherited.requests)
 		return -ENOMEM;
-	for (size_t i = 0; i < n; i++) {
-		fs->inherited.requests[i].unique = done->requests[i].unique;
-		fs->inherited.requests[i].id = done->requests[i].id;
-	}
+	memcpy(fs->inherited.requests, done->requests, n * sizeof(*fs->inherited.requests));
 	fs->inherited.n = n;
 	return 0;
 }
@@ -56,7 +53,7 @@ static bool find(struct inherited *inherited, uint64_t unique)
 
 	(void)pthread_mutex_lock(&inherited->mutex);
 	for (size_t i = 0; i < inherited->n && !is_found; i++)
-		is_found = inherited->requests[i].unique == unique;
+		is_found = inherited->requests[i] == unique;
 	(void)pthread_mutex_unlock(&inherited->mutex);
 	return is_found;
 }
@@ -90,8 +87,7 @@ static void answer_done(struct fs *fs, const struct fuse_in_header *in, size_t l
 
 	if (in->opcode == FUSE_RELEASE && len >= sizeof(*in) + sizeof(*release))
 		handle_close(&fs->open_files, release->fh); /* it was adopted */
-
-	(void)send_answer(fs, &part, 1); /* ENOENT: nobody waits for it any more */
+	(void)send_answer(fs, &part, 1);		    /* ENOENT: nobody waits for it any more */
 }
 
 bool inherit_answers(struct fs *fs, struct fuse_in_header *in, size_t *len)
@@ -128,12 +124,10 @@ static bool is_noted(const struct job *job)
 	return job->result == 0 && job->unique != 0 && !job->sort->is_repeatable && !job->is_in_memory;
 }
 
-static size_t note(struct flight_done *done, size_t n, uint64_t unique, uint64_t id)
+static size_t note(struct flight_done *done, size_t n, uint64_t unique)
 {
-	if (n < FLIGHT_DONE_MAX) {
-		done->requests[n].unique = unique;
-		done->requests[n].id = id;
-	}
+	if (n < FLIGHT_DONE_MAX)
+		done->requests[n] = unique;
 	return n + 1;
 }
 
@@ -145,11 +139,11 @@ int inherit_note(struct fs *fs, uint64_t generation, const struct job *batch)
 	atomic_store(&done->generation, 0);
 	(void)pthread_mutex_lock(&fs->inherited.mutex);
 	for (size_t i = 0; i < fs->inherited.n; i++)
-		n = note(done, n, fs->inherited.requests[i].unique, fs->inherited.requests[i].id);
+		n = note(done, n, fs->inherited.requests[i]);
 	(void)pthread_mutex_unlock(&fs->inherited.mutex);
 	for (const struct job *job = batch; job; job = job->next)
 		if (is_noted(job))
-			n = note(done, n, job->unique & ~FLIGHT_RESENT, job->entry.id);
+			n = note(done, n, job->unique & ~FLIGHT_RESENT);
 	if (n > FLIGHT_DONE_MAX)
 		return -ENOSPC;
 	done->n = n;

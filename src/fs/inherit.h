@@ -26,10 +26,7 @@ struct fs;
 struct inherited {
 	pthread_mutex_t mutex;
 	size_t n;
-	struct inherited_request {
-		uint64_t unique;
-		uint64_t id;
-	} * requests;
+	uint64_t *requests; /* their unique numbers */
 };
 
 void inherit_init(struct inherited *inherited);

@@ -25,7 +25,6 @@
 static void answer_unknown(struct fs *fs, const struct fuse_in_header *in, size_t len)
 {
 	struct fuse_out_header out = {.len = sizeof(out), .error = -EOPNOTSUPP, .unique = in->unique};
-
 	struct iovec part = {&out, sizeof(out)};
 
 	if (in->opcode == STATX_OPCODE)

@@ -361,11 +361,13 @@ static int adopt(struct open_files *files, struct vault *vault, uint64_t fh, str
 
 	if (r < 0)
 		return r;
+	handle = calloc(1, sizeof(*handle));
+	if (!handle)
+		return -ENOMEM;
 	file = idle->state == OPEN_GONE ? NULL : open_files_find(files, idle->entry.id);
 	if (!file)
 		file = new_file(files, &idle->entry, idle->uid, idle->state);
-	handle = calloc(1, sizeof(*handle));
-	if (!file || !handle) {
+	if (!file) {
 		free(handle);
 		return -ENOMEM;
 	}

@@ -46,6 +46,8 @@ void supervisor_detach(struct supervisor *supervisor)
 	dev_t device;
 	int r;
 
+	if (supervisor->is_adopted && supervisor->phase < PHASE_SERVING)
+		return; /* its old worker serves it, and goes on */
 	if (supervisor->device == 0 || mount_point_find(mountpoint, &device) < 0 ||
 	    device != supervisor->device)
 		return;

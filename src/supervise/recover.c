@@ -237,6 +237,8 @@ void recover_on_failed(struct supervisor *supervisor, const struct handoff_messa
 	log_line(LOG_LEVEL_ERROR, "another worker cannot start", message->code);
 	(void)snprintf(supervisor->status.last_death, sizeof(supervisor->status.last_death),
 		       "cannot start: %.48s", message->what);
+	if (supervisor->upgrade.is_wanted)
+		upgrade_answer(supervisor, message->code < 0 ? message->code : -EIO, message->what);
 }
 
 /* --- deaths --- */
@@ -349,9 +351,9 @@ void recover_watch(struct supervisor *supervisor)
 		return;
 	}
 	watch_standby(supervisor);
-	if (supervisor->active.pid != 0 && (is_loop_stuck || is_writer_stuck) &&
-	    !child_waits_for_disk(supervisor->active.pid))
-		seen.n_stuck = watch->n_stuck + 1;
+	if (supervisor->active.pid != 0 &&
+	    (is_loop_stuck || is_writer_stuck)) /* a slow disk does not count */
+		seen.n_stuck = watch->n_stuck + !child_waits_for_disk(supervisor->active.pid);
 	*watch = seen;
 	if (watch->n_stuck < STUCK_MAX)
 		return;

@@ -99,7 +99,7 @@ void start_on_ready(struct supervisor *supervisor)
 {
 	const struct failure none = {NULL, NULL};
 	const struct failure stuck = {"the worker that is left does not end",
-				      "'keyfs umount' ends the mount"};
+				      "it goes on; 'keyfs umount' ends the mount"};
 	int r = supervisor->is_adopted ? adopt_replace(supervisor) : 0;
 
 	if (r < 0) {

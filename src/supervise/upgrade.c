@@ -23,7 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ASK_MS	      5000 /* for the new program to say whether it can do it */
+#define ASK_MS	      2000 /* for the new program to say whether it can do it */
 #define WRITERS_MS    2000 /* for files that are open for writing to be closed */
 #define ASK_AGAIN_MS  50
 

@@ -4,11 +4,10 @@ import errno
 import json
 import os
 import subprocess
-import time
 
 import pytest
-from conftest import DEADLINE, is_gone, is_running, keyfs_processes, kill, refused, wait_for, write
-from test_soak import soak  # noqa: F401  (a fixture)
+from conftest import DEADLINE, KEYFS, is_gone, is_running, keyfs_processes, kill, refused, wait_for, write
+from test_soak import again_and_again, soak  # noqa: F401  (a fixture)
 
 FIELD = "prod/custom/mysql/HOST"
 
@@ -94,6 +93,26 @@ def test_with_the_wrong_key_it_goes_on_as_it_is(kf):
     adopt(kf)
 
 
+@pytest.mark.parametrize("is_store_there", [True, False])
+def test_an_adoption_that_fails_leaves_the_mount_to_its_worker(kf, is_store_there):
+    """The new worker is stopped before it is ready, and the new supervisor is told to give up; or there is no store."""
+    worker = kill_supervisor(kf)
+    if not is_store_there:
+        os.rename(kf.store, kf.place / "elsewhere")
+        assert kf.run("mount", kf.store, kf.mnt, "--key-file", kf.key).returncode != 0
+        os.rename(kf.place / "elsewhere", kf.store)
+    else:
+        trace = ["strace", "-f", "-q", "-o", kf.place / "trace", "-e", "trace=writev", "-e", "inject=writev:error=EIO:signal=SIGKILL"]
+        command = [*trace, KEYFS, "mount", kf.store, kf.mnt, "-f", "--key-file", kf.key]
+        result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=DEADLINE, env=kf.environ)
+        assert result.returncode != 0 and "before the mount was ready" in result.stderr
+    assert kf.is_mounted() and is_running(worker)
+    assert (kf / FIELD).read_bytes() == b"secret"
+    assert kf.status()["worker_pid"] == worker
+    adopt(kf)
+    assert (kf / FIELD).read_bytes() == b"secret"
+
+
 def test_it_is_not_mounted_elsewhere(kf):
     kill_supervisor(kf)
     other = kf.place / "other"
@@ -134,17 +153,10 @@ def test_when_its_worker_dies_too_callers_are_told(kf):
 
 def test_adoptions_under_load(kf, soak):  # noqa: F811
     """The supervisor is killed and replaced again and again: nothing fails but half-written values, with EIO."""
-    os.makedirs(kf / "load/custom")
-    clients = subprocess.Popen([soak, kf / "load/custom", "4", "4", "6"], stdout=subprocess.PIPE, text=True)
-    assert clients.stdout.readline() == "ready\n"
-    n = 0
-    while clients.poll() is None and n < 1000:
+
+    def replace():
         kill_supervisor(kf)
         adopt(kf)
-        n += 1
-        if clients.poll() is None:
-            time.sleep(0.2)
-    counted = json.loads(clients.communicate(timeout=DEADLINE)[0])
-    assert clients.returncode == 0 and counted["failed"] == 0
-    assert n > 3 and counted["reads"] > 1000
-    kf.ok("check", kf.mnt)
+
+    counted, n = again_and_again(kf, soak, 6, replace)
+    assert counted["failed"] == 0 and n > 3 and counted["reads"] > 1000

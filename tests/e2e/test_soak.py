@@ -3,6 +3,7 @@
 soak.c has the clients, and says what they check.  KEYFS_SOAK_S is how long each test goes on.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -68,6 +69,30 @@ def run(kf, program, *arguments, prefix=()):
     assert process_state(kf.process.pid) != "D"
     kf.ok("check", kf.mnt)
     return counted
+
+
+def again_and_again(kf, program, seconds, action):
+    """What clients counted while action() was done every 200 ms, and how often; nothing of theirs may have failed."""
+    os.makedirs(kf / "load/custom")
+    clients = subprocess.Popen(
+        [program, kf / "load/custom", "4", "4", str(seconds)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    n = 0
+    try:
+        assert clients.stdout.readline() == "ready\n", clients.stderr.read()
+        while clients.poll() is None:
+            action()
+            n += 1
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                clients.wait(EVERY)
+        output, errors = clients.communicate(timeout=DEADLINE)
+    finally:
+        if clients.poll() is None:
+            clients.kill()
+            clients.wait(DEADLINE)
+    assert clients.returncode == 0, errors
+    kf.ok("check", kf.mnt)
+    return json.loads(output), n
 
 
 @pytest.fixture(params=["resend", "journal"])

@@ -1,7 +1,6 @@
 """keyfs upgrade: the mount goes on with the program that is installed now, supervisor and worker, and nobody notices."""
 
 import errno
-import json
 import os
 import shutil
 import subprocess
@@ -10,7 +9,7 @@ import time
 
 import pytest
 from conftest import DEADLINE, KEYFS, Keyfs, is_running, kill, refused, wait_for, write
-from test_soak import soak  # noqa: F401  (a fixture)
+from test_soak import again_and_again, soak  # noqa: F401  (a fixture)
 
 FIELD = "prod/custom/mysql/HOST"
 
@@ -159,17 +158,10 @@ def test_what_is_not_mounted(kf, tmp_path):
 
 def test_upgrades_under_load(kf, soak):  # noqa: F811
     """Every 200 ms: nothing fails, and no writer is told EIO that closes within two seconds."""
-    os.makedirs(kf / "load/custom")
-    clients = subprocess.Popen([soak, kf / "load/custom", "4", "4", "8"], stdout=subprocess.PIPE, text=True)
-    assert clients.stdout.readline() == "ready\n"
-    n = 0
-    while clients.poll() is None and n < 1000:
+
+    def upgrade():
         install(kf)
         kf.ok("upgrade", kf.mnt)
-        n += 1
-        if clients.poll() is None:
-            time.sleep(0.2)
-    counted = json.loads(clients.communicate(timeout=DEADLINE)[0])
-    assert clients.returncode == 0 and counted["failed"] == 0
-    assert n > 5 and counted["reads"] > 1000
-    kf.ok("check", kf.mnt)
+
+    counted, n = again_and_again(kf, soak, 8, upgrade)
+    assert counted["failed"] == 0 and n > 5 and counted["reads"] > 1000
