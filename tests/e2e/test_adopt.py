@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from conftest import DEADLINE, KEYFS, is_gone, is_running, keyfs_processes, kill, refused, wait_for, write
@@ -41,7 +42,12 @@ def adopt(kf):
         result = kf.run("status", kf.mnt, "--json")  # while it changes hands, there may be nobody to ask
         return result.returncode == 0 and json.loads(result.stdout)["supervisor_pid"] == kf.process.pid
 
-    wait_for(is_adopted, "the adoption")
+    try:
+        wait_for(is_adopted, "the adoption")
+    except AssertionError as error:  # what is there, and where it waits
+        tasks = [task for pid in keyfs_processes(kf.place) for task in Path(f"/proc/{pid}/task").iterdir()]
+        state = "\n".join(f"{task}: {(task / 'stat').read_text()[:60]} {(task / 'wchan').read_text()}" for task in tasks)
+        raise AssertionError(f"{error}\n{kf.output.read_text()}\n{state}") from error
     assert kf.process.poll() is None, kf.output.read_text()
 
 

@@ -82,7 +82,7 @@ def test_every_size_is_that_of_a_version_that_was_there(key, torture):
 
 def test_the_readers_do_see_a_value_that_is_not_whole(place, torture):
     """Of an ordinary file that is written in place, which shows that they look."""
-    with pytest.raises(AssertionError, match="whole: read 0 bytes|of version|goes on differently"):
+    with pytest.raises(AssertionError, match="whole: read 0 bytes|of version|goes on differently|opened before version"):
         torture(place, BIG, "write", 1_000_000, 0, 0, 0)
 
 
