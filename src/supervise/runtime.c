@@ -71,11 +71,14 @@ static int make_directory(int *ret_dir)
 	return r;
 }
 
-static struct sockaddr_un address_in(int dir, pid_t supervisor)
+#define NEW ".new" /* of a socket that nobody listens on yet: no client looks at it */
+
+static struct sockaddr_un address_in(int dir, pid_t supervisor, const char *suffix)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-	(void)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%d", dir, supervisor);
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%d%s", dir, supervisor,
+		       suffix);
 	return address;
 }
 
@@ -87,10 +90,24 @@ static void remove_socket(int dir, pid_t supervisor)
 	(void)unlinkat(dir, name, 0);
 }
 
+/* A client that is refused takes the socket for a dead one's and removes it: so it has its name last. */
+static int listen_in(int dir, int listener)
+{
+	struct sockaddr_un address = address_in(dir, getpid(), NEW);
+	char from[32], to[16];
+
+	(void)snprintf(from, sizeof(from), "%d%s", getpid(), NEW);
+	(void)snprintf(to, sizeof(to), "%d", getpid());
+	(void)unlinkat(dir, from, 0); /* of a process of that number that was killed */
+	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(listener, 16) < 0 ||
+	    renameat(dir, from, dir, to) < 0)
+		return -errno;
+	return 0;
+}
+
 int runtime_listen(int *ret_dir, int *ret_socket, struct failure *reterr)
 {
 	CLEANUP(cleanup_close) int listener = -1, dir = -1;
-	struct sockaddr_un address;
 	int r = make_directory(&dir);
 
 	if (r == -EPERM)
@@ -100,12 +117,10 @@ int runtime_listen(int *ret_dir, int *ret_socket, struct failure *reterr)
 	if (r < 0)
 		return fail(reterr, r, "cannot make the runtime directory",
 			    "root's is /run/keyfs; else set XDG_RUNTIME_DIR to a directory of your own");
-	address = address_in(dir, getpid());
-	remove_socket(dir, getpid()); /* of a process of that number that was killed */
 	listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (listener < 0 || bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    listen(listener, 16) < 0)
-		return fail(reterr, -errno, "cannot make a control socket in the runtime directory", NULL);
+	r = listener < 0 ? -errno : listen_in(dir, listener);
+	if (r < 0)
+		return fail(reterr, r, "cannot make a control socket in the runtime directory", NULL);
 	*ret_dir = take_fd(&dir);
 	*ret_socket = take_fd(&listener);
 	return 0;
@@ -119,7 +134,7 @@ void runtime_remove(int dir)
 int runtime_connect(int dir, pid_t supervisor, int *ret_socket)
 {
 	CLEANUP(cleanup_close) int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	struct sockaddr_un address = address_in(dir, supervisor);
+	struct sockaddr_un address = address_in(dir, supervisor, "");
 	int r;
 
 	if (fd < 0)

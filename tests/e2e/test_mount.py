@@ -792,6 +792,16 @@ def test_mount_on_a_dead_mount(kf):
     assert not kf.is_mounted()
 
 
+def test_a_mount_is_found_by_who_looked_while_it_began(made):
+    """Between bind(2) and listen(2) nobody may take its socket for a dead one's, and remove it."""
+    inject = ["strace", "-f", "-q", "-o", made.place / "trace", "-e", "trace=listen", "-e", "inject=listen:delay_enter=500000"]
+    made.start(prefix=inject)
+    while not made.is_mounted():
+        assert made.process.poll() is None, made.output.read_text()
+        made.ok("status")
+    wait_for(lambda: made.run("status", made.mnt).returncode == 0, "the mount to be found")
+
+
 # --- passphrases, descriptors, credentials, the terminal ---
 
 PASSPHRASE = b"correct horse battery staple"
