@@ -4,8 +4,8 @@
  * A request is read from the device straight into a slot, so it is never out of the kernel without being
  * here, and its slot is given back when it has been answered.  A successor runs what it finds, in the order
  * in which it came, before it reads anything new.  A request that was answered by a worker which was killed
- * before it gave the slot back is run again as well: its answer is for nobody, what it changed is known to
- * have been changed (inherit.h), and nothing came in between that could make it go differently.
+ * before it gave the slot back must not be run again: what it opened would be forgotten, being nobody's when
+ * its second answer is refused.  The kernel is asked (loop.c).
  *
  * Slots are small, and locked in memory: a WRITE has at most JOURNAL_WRITE_MAX bytes.
  */

@@ -13,8 +13,13 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+/* Of the number of an INTERRUPT: the other bits are those of the request (FUSE_INT_REQ_BIT,
+ * fs/fuse/fuse_i.h).
+ */
+#define INTERRUPT_BIT ((uint64_t)1)
+
 /* The last operation that libfuse 3.14 knows something of: FUSE_COPY_FILE_RANGE. */
-#define LIBFUSE_LAST 47
+#define LIBFUSE_LAST  47
 
 /*
  * What libfuse has not heard of it would answer with ENOSYS, which the kernel remembers for the life of the
@@ -93,6 +98,17 @@ static void handle_slot(struct fs *fs, struct flight_slot *slot, size_t len, boo
 		journal_give_back(&fs->journal, slot);
 }
 
+/*
+ * Whether the kernel has no answer to it yet.  The answer to its interrupt, which nobody asked for, tells:
+ * such a number is the request's and INTERRUPT_BIT, and it changes nothing when it is not an error.
+ */
+static bool is_waited_for(struct fs *fs, uint64_t unique)
+{
+	struct fuse_out_header out = {.len = sizeof(out), .unique = unique | INTERRUPT_BIT};
+
+	return write(fs->fuse_fd, &out, sizeof(out)) >= 0 || errno != ENOENT;
+}
+
 /* What a predecessor had read and not answered, before anything new. */
 static void run_journal(struct fs *fs)
 {
@@ -103,8 +119,9 @@ static void run_journal(struct fs *fs)
 		uint64_t number = atomic_load(&slot->number);
 		size_t len = in->len;
 
-		/* The predecessor was killed before the kernel wrote into it, or nobody waits for it. */
-		if (len < sizeof(*in) || len > sizeof(slot->request) || journal_has_no_answer(in))
+		/* The predecessor was killed before the kernel wrote into it, or after it had answered. */
+		if (len < sizeof(*in) || len > sizeof(slot->request) || journal_has_no_answer(in) ||
+		    !is_waited_for(fs, in->unique))
 			journal_give_back(&fs->journal, slot);
 		else
 			handle_slot(fs, slot, len, true);

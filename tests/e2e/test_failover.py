@@ -443,6 +443,57 @@ def test_a_change_is_made_once(kf, prod, name, when):
     kf.ok("check", kf.mnt)
 
 
+# --- an answer that was given is not given again ---
+
+
+@contextlib.contextmanager
+def killed_after_its_answer(kf, thread, n=1):
+    """The n-th thing that this thread tells the kernel reaches it; then the worker is killed, before it does more."""
+    wait_for_standby(kf)
+    worker = kf.worker()
+    stops = f"writev:delay_exit={DEADLINE * 1_000_000}:when={n}"
+    with traced(thread(worker), stops, kf.place / "trace"):
+        yield
+        kill(worker)
+    wait_for(lambda: kf.worker() not in (0, worker), "the standby to take over")
+
+
+def loop_thread(worker):
+    return worker
+
+
+@pytest.mark.sanitize
+def test_a_new_file_whose_maker_was_answered_is_there(kf, field):
+    with killed_after_its_answer(kf, writer_thread):
+        fd = os.open(field.with_name("NEW"), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    os.close(fd)
+    assert field.with_name("NEW").read_bytes() == b""
+
+
+def test_a_writer_that_was_let_in_goes_on(kf, field):
+    descriptor = os.open(field.parent, os.O_PATH)
+    os.stat(field)  # so that the first answer is that to the OPEN
+    with killed_after_its_answer(kf, loop_thread, 2):  # before it answers, it says that attributes are stale
+        fd = os.open("HOST", os.O_WRONLY, dir_fd=descriptor)
+    os.close(descriptor)
+    os.write(fd, b"SECRET")
+    os.close(fd)
+    assert field.read_bytes() == b"SECRET"
+
+
+def test_a_reader_that_was_let_in_goes_on(kf, field):
+    descriptor = os.open(field.parent, os.O_PATH)
+    os.stat(field)
+    with killed_after_its_answer(kf, loop_thread):
+        fd = os.open("HOST", os.O_RDONLY, dir_fd=descriptor)
+    os.close(descriptor)
+    write(field, b"another")
+    kill_worker(kf)
+    assert os.read(fd, 100) == b"secret"
+    os.close(fd)
+    wait_for(lambda: kf.status()["open_read"] == 0, "the handle to be gone")
+
+
 # --- workers that cannot do it ---
 
 
