@@ -31,23 +31,23 @@ def soak(tmp_path_factory):
 class Killer(threading.Thread):
     """Kills the worker again and again, until it is told to stop."""
 
-    def __init__(self, kf):
+    def __init__(self, kf, every):
         super().__init__()
-        self.kf, self.is_over, self.n_kills = kf, threading.Event(), 0
+        self.kf, self.every, self.is_over, self.n_kills = kf, every, threading.Event(), 0
 
     def run(self):
-        while not self.is_over.wait(EVERY):
+        while not self.is_over.wait(self.every):
             worker = self.kf.worker()
             if worker:
                 kill(worker)
                 self.n_kills += 1
 
 
-def run(kf, program, *arguments, prefix=()):
+def run(kf, program, *arguments, prefix=(), every=EVERY):
     """What the clients counted, while the worker was killed; fails with what they complained of."""
     command = [*prefix, program, *arguments, SECONDS]
     clients = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    killer = Killer(kf)
+    killer = Killer(kf, every)
     try:
         assert clients.stdout.readline() == "ready\n", clients.stderr.read()
         killer.start()
@@ -115,6 +115,17 @@ def test_readers(kf, keys, soak):
 def test_readers_and_writers(kf, keys, soak):
     counted = run(kf, soak, keys, 4, 64 if LONG else 16)
     assert counted["reads"] > 10 * SECONDS and counted["changes"] > 10 * SECONDS
+
+
+def test_on_a_busy_machine(kf, keys, soak):
+    """Threads wait for a processor at any place, also between an answer and what comes after it; and are killed there."""
+    busy = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(4)]
+    try:
+        run(kf, soak, keys, 2, 3, every=0.03)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 def test_in_a_container(kf, keys, soak):
