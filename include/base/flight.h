@@ -15,6 +15,8 @@
  *                  only if the store's generation is done.generation; so the successor knows of each request that
  *                  comes again whether it was carried out (fs/inherit.h)
  *   idle           writing handles that a successor can go on with (fs/idle.h)
+ *   changes        of files that are in memory alone, written before they are made, and cleared when the request is
+ *                  answered
  *   slots          requests, on a kernel that does not send them again (fs/journal.h): in plain, with the bytes that
  *                  a WRITE has; locked in memory, and wiped when they are answered
  *   kept           sealed values that open reading handles show (fs/keep.h)
@@ -29,7 +31,7 @@
 #include <stdint.h>
 
 /* Of this layout. Another one cannot be handed over to a running mount's next worker. */
-#define FLIGHT_VERSION 1
+#define FLIGHT_VERSION 2
 
 /* Marks the number of a request that the kernel sends again (FUSE_UNIQUE_RESEND, protocol 7.40). */
 #define FLIGHT_RESENT  ((uint64_t)1 << 63)
@@ -54,7 +56,18 @@ struct flight_done {
 
 struct flight_idle {
 	atomic_uint_least64_t fh;		/* 0: free */
+	uint64_t generation;			/* true from that one of the store on */
 	unsigned char entry[FLIGHT_ENTRY_SIZE]; /* a struct idle (fs/idle.h), as it is in memory */
+};
+
+/* Of a file that was created and is not stored: from a moment in which it had the id from, it is what entry
+ * says. */
+#define FLIGHT_CHANGES 8
+
+struct flight_change {
+	atomic_uint_least64_t unique; /* of the request; 0: free */
+	uint64_t from;		      /* 0: it was made */
+	unsigned char entry[FLIGHT_ENTRY_SIZE];
 };
 
 /* Requests where the kernel does not send them again; their size is the least that it reads into. */
@@ -100,6 +113,7 @@ struct flight {
 	atomic_uint_least64_t longest_pause_ns; /* from there to the next worker's first reading */
 	struct flight_done done;
 	struct flight_idle idle[FLIGHT_IDLE_MAX];
+	struct flight_change changes[FLIGHT_CHANGES];
 	struct flight_slot slots[FLIGHT_SLOTS];
 	struct flight_count count;
 	struct flight_kept kept[FLIGHT_KEPT_MAX];

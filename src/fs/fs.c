@@ -144,12 +144,13 @@ int fs_take_over(struct fs *fs)
 	r = inherit_take(fs, counts.generation);
 	if (r < 0)
 		return r;
+	fs->has_inherited = true;
 	journal_init(&fs->journal, fs->has_journal ? fs->flight : NULL);
 	keep_init(&fs->keep, fs->flight);
 	r = snapshots_inherit(&fs->snapshots, fs->reader);
 	if (r < 0)
 		return r;
-	open_files_adopt(&fs->open_files, fs->reader);
+	open_files_adopt(&fs->open_files, fs->reader, counts.generation);
 	moves_all_recent(&fs->moves);
 	if (fs->writer)
 		writer_take_over(fs->writer);

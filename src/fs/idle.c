@@ -6,11 +6,15 @@
 #include <string.h>
 
 _Static_assert(sizeof(struct idle) <= FLIGHT_ENTRY_SIZE, "it fits into the record");
+_Static_assert(sizeof(struct idle_change) <= FLIGHT_ENTRY_SIZE, "so does that");
 
-static void put(struct flight_idle *at, const struct write_handle *handle)
+/* --- handles --- */
+
+static struct idle idle_of(const struct write_handle *handle)
 {
 	const struct open_file *file = handle->file;
-	struct idle idle = {
+
+	return (struct idle){
 		.entry = file->entry,
 		.state = file->state,
 		.mtime_ns = file->mtime_ns,
@@ -21,31 +25,56 @@ static void put(struct flight_idle *at, const struct write_handle *handle)
 		.is_changed = handle->is_changed,
 		.is_emptied = handle->copy && handle->copy->len == 0,
 	};
-
-	idle.entry.type = NULL; /* a pointer is of no use to another process */
-	memcpy(at->entry, &idle, sizeof(idle));
-	atomic_store(&at->fh, handle->fh);
 }
 
-int idle_add(struct flight *flight, const struct write_handle *handle)
+static void put(struct flight_idle *at, uint64_t fh, struct idle *idle, uint64_t generation)
+{
+	idle->entry.type = NULL; /* a pointer is of no use to another process */
+	at->generation = generation;
+	memcpy(at->entry, idle, sizeof(*idle));
+	atomic_store(&at->fh, fh);
+}
+
+static int add(struct flight *flight, uint64_t fh, struct idle *idle, uint64_t generation)
 {
 	for (int i = 0; i < FLIGHT_IDLE_MAX; i++) {
 		struct flight_idle *at = &flight->idle[i];
 
 		if (atomic_load(&at->fh) != 0)
 			continue;
-		put(at, handle);
+		put(at, fh, idle, generation);
 		return i;
 	}
 	return IDLE_NONE;
 }
 
+int idle_add(struct flight *flight, const struct write_handle *handle)
+{
+	struct idle idle = idle_of(handle);
+
+	return add(flight, handle->fh, &idle, 0);
+}
+
+int idle_add_stored(struct flight *flight, const struct write_handle *handle, const struct vault_entry *entry,
+		    uint64_t generation)
+{
+	struct idle idle = idle_of(handle);
+
+	idle.entry = *entry;
+	idle.state = OPEN_LIVE;
+	idle.version = entry->value_version;
+	idle.is_changed = false;
+	idle.is_emptied = false;
+	return add(flight, handle->fh, &idle, generation);
+}
+
 void idle_update(struct flight *flight, const struct write_handle *handle)
 {
 	struct flight_idle *at = &flight->idle[handle->idle];
+	struct idle idle = idle_of(handle);
 
 	atomic_store(&at->fh, 0);
-	put(at, handle);
+	put(at, handle->fh, &idle, 0);
 }
 
 void idle_remove(struct flight *flight, int place)
@@ -59,10 +88,108 @@ void idle_remove(struct flight *flight, int place)
 	explicit_bzero(at->entry, sizeof(at->entry)); /* a name is not for others */
 }
 
-uint64_t idle_get(const struct flight *flight, int place, struct idle *ret)
+/* At a place, when the store has that generation. */
+static uint64_t true_handle(const struct flight *flight, int place, uint64_t generation)
 {
 	const struct flight_idle *at = &flight->idle[place];
 
-	memcpy(ret, at->entry, sizeof(*ret));
-	return atomic_load(&at->fh);
+	return at->generation <= generation ? atomic_load(&at->fh) : 0;
+}
+
+/* The same handle is at another place, as it has become since. */
+static bool is_outdated(const struct flight *flight, int place, uint64_t generation)
+{
+	uint64_t fh = atomic_load(&flight->idle[place].fh);
+
+	for (int i = 0; i < FLIGHT_IDLE_MAX; i++)
+		if (true_handle(flight, i, generation) == fh &&
+		    flight->idle[i].generation > flight->idle[place].generation)
+			return true;
+	return false;
+}
+
+uint64_t idle_get(const struct flight *flight, int place, uint64_t generation, struct idle *ret)
+{
+	uint64_t fh = true_handle(flight, place, generation);
+
+	memcpy(ret, flight->idle[place].entry, sizeof(*ret));
+	return fh == 0 || is_outdated(flight, place, generation) ? 0 : fh;
+}
+
+/* --- changes in memory --- */
+
+int idle_change_begin(struct flight *flight, uint64_t unique, uint64_t from, const struct idle_change *change)
+{
+	for (int i = 0; i < FLIGHT_CHANGES; i++) {
+		struct flight_change *at = &flight->changes[i];
+		struct idle_change copy = *change;
+
+		if (atomic_load(&at->unique) != 0)
+			continue;
+		copy.entry.type = NULL;
+		at->from = from;
+		memcpy(at->entry, &copy, sizeof(copy));
+		atomic_store(&at->unique, unique & ~FLIGHT_RESENT);
+		return i;
+	}
+	return IDLE_NONE;
+}
+
+void idle_change_end(struct flight *flight, int place)
+{
+	struct flight_change *at;
+
+	if (place == IDLE_NONE)
+		return;
+	at = &flight->changes[place];
+	atomic_store(&at->unique, 0);
+	explicit_bzero(at->entry, sizeof(at->entry));
+}
+
+static void make(struct flight *flight, uint64_t from, const struct idle_change *change)
+{
+	for (int i = 0; i < FLIGHT_IDLE_MAX; i++) {
+		struct flight_idle *at = &flight->idle[i];
+		uint64_t fh = atomic_load(&at->fh);
+		struct idle idle;
+
+		memcpy(&idle, at->entry, sizeof(idle));
+		if (fh == 0 || idle.state != OPEN_PENDING || idle.entry.id != from)
+			continue;
+		idle.entry = change->entry;
+		idle.state = change->state;
+		if (change->state == OPEN_LIVE)
+			idle.version = change->entry.value_version;
+		atomic_store(&at->fh, 0);
+		put(at, fh, &idle, 0);
+	}
+}
+
+void idle_changes_make(struct flight *flight)
+{
+	for (int i = 0; i < FLIGHT_CHANGES; i++) {
+		struct flight_change *at = &flight->changes[i];
+		struct idle_change change;
+
+		if (atomic_load(&at->unique) == 0 || at->from == 0)
+			continue;
+		memcpy(&change, at->entry, sizeof(change));
+		make(flight, at->from, &change);
+		at->from = 0;
+	}
+}
+
+bool idle_changes_have(const struct flight *flight, uint64_t unique)
+{
+	for (int i = 0; i < FLIGHT_CHANGES; i++)
+		if (atomic_load(&flight->changes[i].unique) == unique)
+			return true;
+	return false;
+}
+
+void idle_changes_end(struct flight *flight)
+{
+	for (int i = 0; i < FLIGHT_CHANGES; i++)
+		if (atomic_load(&flight->changes[i].unique) != 0 && flight->changes[i].from == 0)
+			idle_change_end(flight, i);
 }

@@ -2,6 +2,7 @@
 #include "inherit.h"
 
 #include "flight.h"
+#include "idle.h"
 #include "private.h"
 
 #include <errno.h>
@@ -40,11 +41,15 @@ int inherit_take(struct fs *fs, uint64_t generation)
 
 /* --- answering --- */
 
-void inherit_end(struct inherited *inherited)
+void inherit_end(struct fs *fs)
 {
+	struct inherited *inherited = &fs->inherited;
+
 	(void)pthread_mutex_lock(&inherited->mutex);
 	inherited->n = 0;
 	(void)pthread_mutex_unlock(&inherited->mutex);
+	idle_changes_end(fs->flight);
+	fs->has_inherited = false;
 }
 
 static bool find(struct inherited *inherited, uint64_t unique)
@@ -93,13 +98,14 @@ static void answer_done(struct fs *fs, const struct fuse_in_header *in, size_t l
 bool inherit_answers(struct fs *fs, struct fuse_in_header *in, size_t *len)
 {
 	/* Those that have no answer come in a queue of their own, and say nothing about the order. */
-	if (fs->inherited.n == 0 || journal_has_no_answer(in))
+	if (!fs->has_inherited || journal_has_no_answer(in))
 		return false;
 	if (!fs->is_request_repeated) {
-		inherit_end(&fs->inherited);
+		inherit_end(fs);
 		return false;
 	}
-	if (!find(&fs->inherited, in->unique & ~FLIGHT_RESENT))
+	if (!find(&fs->inherited, in->unique & ~FLIGHT_RESENT) &&
+	    !idle_changes_have(fs->flight, in->unique & ~FLIGHT_RESENT))
 		return false;
 	switch (in->opcode) {
 	case FUSE_MKDIR:
@@ -124,6 +130,13 @@ static bool is_noted(const struct job *job)
 	return job->result == 0 && job->unique != 0 && !job->sort->is_repeatable && !job->is_in_memory;
 }
 
+/* A handle whose bytes it stores can be gone on with as soon as it has. */
+static void note_stored(struct fs *fs, uint64_t generation, const struct job *job)
+{
+	if (job->commit.fh != 0)
+		handle_committing(&fs->open_files, &job->commit, &job->entry, generation);
+}
+
 static size_t note(struct flight_done *done, size_t n, uint64_t unique)
 {
 	if (n < FLIGHT_DONE_MAX)
@@ -146,6 +159,9 @@ int inherit_note(struct fs *fs, uint64_t generation, const struct job *batch)
 			n = note(done, n, job->unique & ~FLIGHT_RESENT);
 	if (n > FLIGHT_DONE_MAX)
 		return -ENOSPC;
+	for (const struct job *job = batch; job; job = job->next)
+		if (is_noted(job))
+			note_stored(fs, generation, job);
 	done->n = n;
 	atomic_store(&done->generation, generation);
 	return 0;

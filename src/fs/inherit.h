@@ -35,8 +35,8 @@ void inherit_destroy(struct inherited *inherited);
 /* At take-over: generation is that of the store. -ENOMEM. */
 int inherit_take(struct fs *fs, uint64_t generation);
 
-/* Nothing of it will come again. */
-void inherit_end(struct inherited *inherited);
+/* Nothing of it will come again. The loop's. */
+void inherit_end(struct fs *fs);
 
 /*
  * The loop's: a request as it was received, before anybody else sees it.  True when it was answered.  One

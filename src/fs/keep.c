@@ -26,7 +26,7 @@ static void mark(struct keep *keep, const struct flight_kept *kept, bool is_used
 static void finish_count(struct keep *keep)
 {
 	struct flight_count *count = &keep->flight->count;
-	uint64_t unique = atomic_exchange(&count->unique, 0);
+	uint64_t unique = atomic_load(&count->unique);
 	struct flight_kept *kept = count->index < FLIGHT_KEPT_MAX ? &keep->flight->kept[count->index] : NULL;
 
 	if (unique == 0 || !kept || atomic_load(&kept->version) == 0)
@@ -35,6 +35,7 @@ static void finish_count(struct keep *keep)
 	if (count->n_handles == 0)
 		atomic_store(&kept->version, 0);
 	keep->repeated = unique;
+	keep->repeated_index = count->index;
 }
 
 void keep_init(struct keep *keep, struct flight *flight)

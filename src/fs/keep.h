@@ -19,6 +19,7 @@ struct keep {
 	uint32_t lowest;   /* no block below is free */
 	unsigned next;	   /* where to look for a free entry first */
 	uint64_t repeated; /* the request whose count was made by a predecessor; 0: none */
+	unsigned repeated_index;
 };
 
 #define KEEP_NONE (-1)

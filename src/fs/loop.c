@@ -64,8 +64,10 @@ static void answer(struct fs *fs, size_t len)
 	struct fuse_in_header *in = (void *)fs->receive->data;
 	struct fuse_buf buffer = {.mem = fs->receive->data};
 
-	if (fs->is_request_repeated && (in->opcode == FUSE_OPEN || in->opcode == FUSE_CREATE))
+	if (fs->is_request_repeated && (in->opcode == FUSE_OPEN || in->opcode == FUSE_CREATE)) {
 		open_files_forget_opened_by(&fs->open_files, in->unique);
+		snapshots_forget_opened_by(&fs->snapshots, in->unique);
+	}
 	if (inherit_answers(fs, in, &len))
 		return;
 	buffer.size = len;
@@ -127,7 +129,7 @@ static void run_journal(struct fs *fs)
 			handle_slot(fs, slot, len, true);
 		slot = journal_next(&fs->journal, number);
 	}
-	inherit_end(&fs->inherited);
+	inherit_end(fs);
 }
 
 /* The next request, answered or queued: 0, or -errno of read(2). */

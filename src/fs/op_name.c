@@ -1,4 +1,5 @@
 /* Names: lookup, mkdir, unlink, rmdir, rename. */
+#include "idle.h"
 #include "private.h"
 
 #include <errno.h>
@@ -132,10 +133,21 @@ void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 	writer_submit(fs_of(req)->writer, job);
 }
 
+/* What a file that is not stored has become: a change in memory, which is made once like all others. */
+static int begin_in_memory(struct fs *fs, const struct job *job, uint64_t from, enum open_state state)
+{
+	struct idle_change change = {.entry = job->entry, .state = state};
+
+	if (job->result < 0 || !job->is_in_memory)
+		return IDLE_NONE;
+	return idle_change_begin(fs->flight, job->unique, from, &change);
+}
+
 static int run_unlink(struct fs *fs, struct vault *vault, struct job *job)
 {
 	int r = vault_unlink(vault, job->dir, name_bytes(job->name), &job->entry);
 
+	job->is_in_memory = r == -ENOENT;
 	if (r != -ENOENT)
 		return r;
 	return open_file_pending_by_name(&fs->open_files, job->dir, name_bytes(job->name), &job->entry);
@@ -143,9 +155,12 @@ static int run_unlink(struct fs *fs, struct vault *vault, struct job *job)
 
 static void settle_unlink(struct fs *fs, struct job *job)
 {
+	int change = begin_in_memory(fs, job, job->entry.id, OPEN_GONE);
+
 	if (job->result == 0)
 		open_file_removed(&fs->open_files, job->entry.id);
 	settle_nothing(fs, job);
+	idle_change_end(fs->flight, change);
 }
 
 static const struct job_sort unlink_job = {
@@ -249,6 +264,8 @@ static int run_rename(struct fs *fs, struct vault *vault, struct job *job)
 
 static void settle_rename(struct fs *fs, struct job *job)
 {
+	int change = begin_in_memory(fs, job, job->renamed.from, job->state);
+
 	if (job->result == 0 && vault_is_file(&job->entry))
 		moves_note(&fs->moves, job->renamed.from);
 	if (job->result == 0 && job->is_in_memory)
@@ -259,6 +276,7 @@ static void settle_rename(struct fs *fs, struct job *job)
 	if (job->result == 0 && vault_is_file(&job->entry))
 		notify_attributes(fs, node_id(SPACE_ROW, job->entry.id));
 	settle_nothing(fs, job);
+	idle_change_end(fs->flight, change);
 }
 
 static const struct job_sort rename_job = {

@@ -142,6 +142,7 @@ void open_files_drop_handle(struct open_files *files, struct write_handle *handl
 	if (--files->n_handles == 0)
 		files->has_renamed = false;
 	idle_remove(files->flight, handle->idle);
+	idle_remove(files->flight, handle->idle_stored);
 	drop_file(files, handle->file);
 	drop_copy(files, handle->copy);
 	drop_copy(files, handle->stored);
@@ -152,7 +153,8 @@ void open_files_destroy(struct open_files *files)
 {
 	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
 		while (files->handles[i]) {
-			files->handles[i]->idle = IDLE_NONE; /* a successor goes on with it */
+			/* A successor goes on with it. */
+			files->handles[i]->idle = files->handles[i]->idle_stored = IDLE_NONE;
 			open_files_drop_handle(files, files->handles[i]);
 		}
 	(void)pthread_mutex_destroy(&files->mutex);
@@ -224,6 +226,7 @@ static int new_handle(struct open_files *files, struct open_file *file, uid_t ui
 	handle->version = file->entry.value_version;
 	handle->opened_by = unique & ~FLIGHT_RESENT;
 	handle->idle = idle_add(files->flight, handle);
+	handle->idle_stored = IDLE_NONE;
 	link_handle(files, handle);
 	*ret_fh = handle->fh;
 	return 0;
@@ -383,6 +386,7 @@ static int adopt(struct open_files *files, struct vault *vault, uint64_t fh, str
 		.opened_by = idle->opened_by,
 		.is_changed = idle->is_changed,
 		.idle = place,
+		.idle_stored = IDLE_NONE,
 	};
 	link_handle(files, handle);
 	if (handle->ino != file->entry.id)
@@ -390,13 +394,14 @@ static int adopt(struct open_files *files, struct vault *vault, uint64_t fh, str
 	return 0;
 }
 
-void open_files_adopt(struct open_files *files, struct vault *vault)
+void open_files_adopt(struct open_files *files, struct vault *vault, uint64_t generation)
 {
 	LOCKED(files);
 
+	idle_changes_make(files->flight);
 	for (int i = 0; i < FLIGHT_IDLE_MAX; i++) {
 		struct idle idle;
-		uint64_t fh = idle_get(files->flight, i, &idle);
+		uint64_t fh = idle_get(files->flight, i, generation, &idle);
 		int r = fh != 0 ? adopt(files, vault, fh, &idle, i) : -ENOENT;
 
 		if (r < 0) /* replaced, damaged, no memory: its holder is told EIO; or free, and perhaps not
@@ -542,6 +547,15 @@ static void replace_pending(struct open_files *files, const struct vault_entry *
 		set_state(files, pending, OPEN_GONE);
 }
 
+/* What a successor has to find for its handles to be those of the file still. */
+static void set_version(struct open_files *files, const struct open_file *file, uint64_t version)
+{
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
+		for (struct write_handle *at = files->handles[i]; at; at = at->next)
+			if (at->file == file)
+				at->version = version;
+}
+
 /* From now on handles on from are handles on the field that entry is. */
 static void redirect(struct open_files *files, struct open_file *from, const struct vault_entry *entry,
 		     enum open_state state)
@@ -549,6 +563,8 @@ static void redirect(struct open_files *files, struct open_file *from, const str
 	struct open_file *target = open_files_find(files, entry->id);
 
 	files->has_renamed = true;
+	if (state == OPEN_LIVE)
+		set_version(files, from, entry->value_version);
 	if (target && target != from && target->state == OPEN_LIVE) {
 		target->entry = *entry;
 		move_handles(files, from, target);

@@ -59,8 +59,9 @@ struct write_handle {
 	unsigned n_commits;    /* on their way through the writer thread */
 	bool is_changed;       /* the copy is not what was, or is being, stored */
 	bool is_owner_killed;  /* the last process to close it was killed */
-	int idle;  /* its place in the flight record, or IDLE_NONE: it has what is not stored, or does not fit
-		    */
+	int idle; /* its place in the flight record, or IDLE_NONE: it has what is not stored, or does not fit
+		   */
+	int idle_stored; /* another place, for when what is being stored is; or IDLE_NONE */
 	int error; /* the first that failed, or EIO when a writer was killed: nothing is stored any more */
 	unsigned n_writers;
 	bool has_more_writers; /* than fit: any flush counts as a writer's */
@@ -88,10 +89,10 @@ void open_files_init(struct open_files *files, struct arena *arena, struct fligh
 void open_files_destroy(struct open_files *files);
 
 /*
- * At take-over: the idle handles of predecessors become this worker's.  One whose file is gone stays what it
- * is to its holder, a file without a name.
+ * At take-over, with the store's generation: the idle handles of predecessors become this worker's.  One
+ * whose file is gone stays what it is to its holder, a file without a name.
  */
-void open_files_adopt(struct open_files *files, struct vault *vault);
+void open_files_adopt(struct open_files *files, struct vault *vault, uint64_t generation);
 
 /* A request that opens comes again: what a predecessor opened by it, and did not say, is closed. */
 void open_files_forget_opened_by(struct open_files *files, uint64_t unique);
@@ -186,6 +187,10 @@ enum flush_answer {
 
 /* A flush_answer, or an error: the handle's own (repeated), or what rule_value says. */
 int handle_flush(struct open_files *files, uint64_t fh, const struct flusher *flusher, struct commit *ret);
+
+/* Before the transaction that makes that generation of the store: entry is what it stores. */
+void handle_committing(struct open_files *files, const struct commit *commit, const struct vault_entry *entry,
+		       uint64_t generation);
 
 /* After the transaction, once for each commit. entry is what was stored, NULL when nothing had to be. */
 void handle_committed(struct open_files *files, struct commit *commit, int result,

@@ -35,6 +35,7 @@ struct fs {
 	struct fuse_session *session;
 	struct flight *flight;
 	struct inherited inherited;
+	bool has_inherited; /* requests may come again that were carried out: the loop's */
 	struct journal journal;
 	struct keep keep;	       /* the loop's */
 	struct secret *receive;	       /* the request being answered; wiped after each */

@@ -153,14 +153,22 @@ static void add_handle(struct snapshots *snapshots, struct snapshot *snapshot, u
 {
 	struct keep *keep = snapshots->keep;
 
-	if (snapshot->kept != KEEP_NONE && keep->repeated == (unique & ~FLIGHT_RESENT))
-		return; /* a predecessor counted it, and had no time to say so */
 	snapshot->n_handles++;
 	atomic_fetch_add(&snapshots->n_handles, 1);
 	if (snapshot->kept != KEEP_NONE)
 		keep_count(keep, snapshot->kept, snapshot->n_handles, unique);
 	else if (snapshot->n_handles == 1)
 		keep_new(keep, snapshot, unique);
+}
+
+static void drop_handle(struct snapshots *snapshots, struct snapshot *snapshot, uint64_t unique)
+{
+	snapshot->n_handles--;
+	atomic_fetch_sub(&snapshots->n_handles, 1);
+	if (snapshot->kept != KEEP_NONE)
+		keep_count(snapshots->keep, snapshot->kept, snapshot->n_handles, unique);
+	if (snapshot->n_handles == 0)
+		forget(snapshots, snapshot);
 }
 
 int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t ino,
@@ -198,7 +206,7 @@ int snapshot_find(struct snapshots *snapshots, struct vault *vault, uint64_t ino
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	if (snapshot->version != version) {
-		snapshot_release(snapshots, ino, snapshot->version, unique);
+		drop_handle(snapshots, snapshot, 0);
 		return -ESTALE;
 	}
 	*ret = snapshot;
@@ -218,10 +226,32 @@ int snapshot_any(const struct snapshots *snapshots, uint64_t ino, struct vault_e
 	return 0;
 }
 
+static struct snapshot *find_kept(const struct snapshots *snapshots, int index)
+{
+	for (size_t i = 0; i < SNAPSHOT_BUCKETS; i++)
+		for (struct snapshot *at = snapshots->buckets[i]; at; at = at->next)
+			if (at->kept == index)
+				return at;
+	return NULL;
+}
+
+void snapshots_forget_opened_by(struct snapshots *snapshots, uint64_t unique)
+{
+	struct keep *keep = snapshots->keep;
+	struct snapshot *snapshot;
+
+	if (keep->repeated != (unique & ~FLIGHT_RESENT))
+		return;
+	keep->repeated = 0;
+	snapshot = find_kept(snapshots, (int)keep->repeated_index);
+	if (snapshot)
+		drop_handle(snapshots, snapshot, 0);
+}
+
 void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t version, uint64_t unique)
 {
 	struct snapshot *snapshot = find(snapshots, ino, version);
-	struct keep *keep = snapshots->keep;
+	const struct keep *keep = snapshots->keep;
 
 	/* A predecessor's handle whose value could not be kept, and that was never read from here, has none.
 	 */
@@ -229,12 +259,7 @@ void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t versio
 		return;
 	if (snapshot->kept != KEEP_NONE && keep->repeated == (unique & ~FLIGHT_RESENT))
 		return;
-	snapshot->n_handles--;
-	atomic_fetch_sub(&snapshots->n_handles, 1);
-	if (snapshot->kept != KEEP_NONE)
-		keep_count(keep, snapshot->kept, snapshot->n_handles, unique);
-	if (snapshot->n_handles == 0)
-		forget(snapshots, snapshot);
+	drop_handle(snapshots, snapshot, unique);
 }
 
 /* -EBADMSG: what is there is not what a store had. */

@@ -50,6 +50,10 @@ void snapshots_destroy(struct snapshots *snapshots);
 int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t ino,
 		     struct vault_entry *ret_entry, uint64_t unique, struct snapshot **ret);
 
+/* The OPEN of that number comes again: the handle that a predecessor counted for it, and did not say, is
+ * none. */
+void snapshots_forget_opened_by(struct snapshots *snapshots, uint64_t unique);
+
 /* What a handle on (ino, version) shows; made again from the store when a predecessor had it. -ESTALE: gone.
  */
 int snapshot_find(struct snapshots *snapshots, struct vault *vault, uint64_t ino, uint64_t version,

@@ -152,7 +152,8 @@ static int apply_write(struct open_files *files, struct write_handle *handle,
 static void not_idle(struct open_files *files, struct write_handle *handle)
 {
 	idle_remove(files->flight, handle->idle);
-	handle->idle = IDLE_NONE;
+	idle_remove(files->flight, handle->idle_stored);
+	handle->idle = handle->idle_stored = IDLE_NONE;
 }
 
 void open_files_not_idle(struct open_files *files, const struct open_file *file)
@@ -319,6 +320,38 @@ static void take_back(struct open_files *files, struct write_handle *handle)
 	secret_free(stored);
 }
 
+/* All that was written is what is being stored. */
+static bool will_be_idle(const struct write_handle *handle)
+{
+	return handle->error == 0 && handle->n_commits == 1 && !handle->is_changed &&
+	       handle->file->state != OPEN_GONE;
+}
+
+void handle_committing(struct open_files *files, const struct commit *commit, const struct vault_entry *entry,
+		       uint64_t generation)
+{
+	LOCKED(files);
+	struct write_handle *handle = open_files_find_handle(files, commit->fh);
+
+	if (!handle || !will_be_idle(handle))
+		return;
+	idle_remove(files->flight, handle->idle_stored);
+	handle->idle_stored = idle_add_stored(files->flight, handle, entry, generation);
+}
+
+/* Its bytes are stored, unless there are others. */
+static void become_idle(struct open_files *files, struct write_handle *handle)
+{
+	if (handle->error < 0 || handle->n_commits > 0 || handle->is_changed) {
+		not_idle(files, handle);
+		return;
+	}
+	idle_remove(files->flight, handle->idle);
+	handle->idle =
+		handle->idle_stored != IDLE_NONE ? handle->idle_stored : idle_add(files->flight, handle);
+	handle->idle_stored = IDLE_NONE;
+}
+
 void handle_committed(struct open_files *files, struct commit *commit, int result,
 		      const struct vault_entry *entry)
 {
@@ -335,15 +368,13 @@ void handle_committed(struct open_files *files, struct commit *commit, int resul
 	if (!commit->is_owned)
 		take_back(files, handle);
 	commit->value = NULL;
+	if (result == 0 && entry)
+		handle->version = entry->value_version;
 	if (result < 0)
 		handle->error = result;
 	else if (entry)
 		open_file_stored(files, handle->file, entry);
-	if (result == 0 && entry)
-		handle->version = entry->value_version;
-	not_idle(files, handle);
-	if (handle->error == 0 && handle->n_commits == 0 && !handle->is_changed)
-		handle->idle = idle_add(files->flight, handle);
+	become_idle(files, handle);
 }
 
 int handle_error(struct open_files *files, uint64_t fh)

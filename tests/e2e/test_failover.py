@@ -494,6 +494,107 @@ def test_a_reader_that_was_let_in_goes_on(kf, field):
     wait_for(lambda: kf.status()["open_read"] == 0, "the handle to be gone")
 
 
+# --- what is in memory alone ---
+
+
+@contextlib.contextmanager
+def killed_before(kf, thread, call, n=1):
+    """The worker is killed as that thread is about to do its n-th call; what comes in between gets its answer from another."""
+    wait_for_standby(kf)
+    worker = kf.worker()
+    with traced(thread(worker), f"{call}:error=EINTR:signal=SIGKILL:when={n}", kf.place / "trace"):
+        yield
+        wait_for(lambda: not is_running(worker), "the worker to be killed")
+    wait_for(lambda: kf.worker() not in (0, worker), "the standby to take over")
+
+
+def test_a_file_that_is_not_stored_is_removed_once(kf, field):
+    fd = os.open(field.with_name("NEW"), os.O_WRONLY | os.O_CREAT)
+    with killed_before(kf, writer_thread, "writev"):
+        os.unlink(field.with_name("NEW"))
+    os.write(fd, b"nobody's")
+    os.close(fd)
+    assert os.listdir(field.parent) == ["HOST"]
+
+
+@pytest.mark.parametrize("n", [1, 2], ids=["before it says that attributes are stale", "before its answer"])
+@pytest.mark.parametrize("to", ["OTHER", "HOST"])
+def test_a_file_that_is_not_stored_is_renamed_once(kf, field, to, n):
+    """OTHER is not there, HOST is stored: it has its value until the close."""
+    fd = os.open(field.with_name("NEW"), os.O_WRONLY | os.O_CREAT)
+    with killed_before(kf, writer_thread, "writev", n):
+        os.rename(field.with_name("NEW"), field.with_name(to))
+    assert field.read_bytes() == b"secret"
+    os.write(fd, b"new")
+    os.close(fd)
+    assert field.with_name(to).read_bytes() == b"new"
+    assert sorted(os.listdir(field.parent)) == sorted({"HOST", to})
+
+
+def test_an_empty_file_that_was_renamed_over_a_stored_one_replaces_it(kf, field):
+    fd = os.open(field.with_name("NEW"), os.O_WRONLY | os.O_CREAT)
+    os.rename(field.with_name("NEW"), field)
+    kill_worker(kf)
+    os.close(fd)
+    wait_for(lambda: field.read_bytes() == b"", "the empty value")
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("call", ["close", "fsync"])
+def test_a_writer_whose_bytes_were_stored_goes_on(kf, field, call):
+    """Killed between the commit and the answer."""
+    fd = os.open(field, os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, b"new")
+    with killed_before(kf, writer_thread, "writev"):
+        os.fsync(fd) if call == "fsync" else os.close(os.dup(fd))
+    assert field.read_bytes() == b"new"
+    os.write(fd, b"er")
+    os.close(fd)
+    assert field.read_bytes() == b"newer"
+
+
+def test_a_writer_goes_on_wherever_it_was_stored(kf, field):
+    """Killed at each lock that the database takes or gives back: all of the bytes are stored, or their writer is told."""
+    n_stored = n_lost = 0
+    for n in range(1, 16):
+        write(field, b"secret")
+        fd = os.open(field, os.O_WRONLY | os.O_TRUNC)
+        os.write(fd, b"new")
+        with killed_before(kf, writer_thread, "fcntl", n):
+            try:
+                os.fsync(fd)
+                is_stored = True
+            except OSError as error:
+                assert error.errno == errno.EIO
+                is_stored = False
+            if is_running(kf.worker()):
+                os.mkdir(field.parent.with_name(f"until-{n}"))  # which needs locks as well
+        if is_stored:
+            os.write(fd, b"er")
+            os.close(fd)
+            assert field.read_bytes() == b"newer"
+        else:
+            with refused(errno.EIO):
+                os.close(fd)
+            assert field.read_bytes() == b"secret"
+        n_stored += is_stored
+        n_lost += not is_stored
+    assert n_stored > 0 and n_lost > 0
+
+
+def test_a_reader_that_is_let_in_twice_counts_once(kf, field):
+    descriptor = os.open(field.parent, os.O_PATH)
+    os.stat(field)
+    with killed_before(kf, loop_thread, "writev"):
+        fd = os.open("HOST", os.O_RDONLY, dir_fd=descriptor)
+    os.close(descriptor)
+    assert kf.status()["open_read"] == 1
+    kill_worker(kf)
+    assert os.read(fd, 100) == b"secret"
+    os.close(fd)
+    wait_for(lambda: kf.status()["open_read"] == 0, "the handle to be gone")
+
+
 # --- workers that cannot do it ---
 
 
