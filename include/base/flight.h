@@ -36,11 +36,13 @@
 /* Marks the number of a request that the kernel sends again (FUSE_UNIQUE_RESEND, protocol 7.40). */
 #define FLIGHT_RESENT  ((uint64_t)1 << 63)
 
+/* Laid out as the header of a request is (struct fuse_in_header), so that the kernel can write one here. */
 struct flight_request {
+	uint32_t len;
+	uint32_t opcode;
 	atomic_uint_least64_t unique; /* as it was received, with FLIGHT_RESENT; 0: none */
 	uint64_t ino;
-	uint32_t opcode;
-	uint32_t zero;
+	uint32_t ids[4];
 };
 
 #define FLIGHT_DONE_MAX 4096
@@ -109,6 +111,7 @@ struct flight {
 	atomic_uint_least64_t n_requests; /* answered by the loop, or queued, by all workers of the mount */
 	atomic_uint_least64_t n_resent;	  /* that came a second time */
 	atomic_uint_least64_t n_batches;  /* that the writer thread is through with */
+	atomic_uint_least64_t n_waiting;  /* requests that it has, or that wait for it */
 	atomic_uint_least64_t lost_at_ns; /* monotonic: when the last worker was found dead; 0: not waiting */
 	atomic_uint_least64_t longest_pause_ns; /* from there to the next worker's first reading */
 	struct flight_done done;

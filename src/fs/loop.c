@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <linux/fuse.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -37,6 +38,10 @@ static void answer_unknown(struct fs *fs, const struct fuse_in_header *in, size_
 	else
 		(void)send_answer(fs, &part, 1); /* ENOENT: nobody waits for it any more */
 }
+
+_Static_assert(sizeof(struct flight_request) == sizeof(struct fuse_in_header) &&
+		       offsetof(struct flight_request, unique) == offsetof(struct fuse_in_header, unique),
+	       "the kernel writes the one into the other");
 
 /* What the loop is at, in case that it does not come back from it. */
 static void enter(struct fs *fs, const struct fuse_in_header *in)
@@ -132,12 +137,25 @@ static void run_journal(struct fs *fs)
 	inherit_end(fs);
 }
 
+/* The header first of all into the flight record: a worker that stops here has the request. */
+static ssize_t receive(struct fs *fs)
+{
+	struct flight_request *at = &fs->flight->loop;
+	struct iovec parts[] = {
+		{at, sizeof(*at)},
+		{fs->receive->data + sizeof(*at), fs->receive->cap - sizeof(*at)},
+	};
+	ssize_t n = readv(fs->fuse_fd, parts, 2);
+
+	memcpy(fs->receive->data, at, sizeof(*at));
+	return n;
+}
+
 /* The next request, answered or queued: 0, or -errno of read(2). */
 static int read_one(struct fs *fs)
 {
 	struct flight_slot *slot = fs->journal.flight ? journal_take(&fs->journal) : NULL;
-	ssize_t n = read(fs->fuse_fd, slot ? slot->request : fs->receive->data,
-			 slot ? sizeof(slot->request) : fs->receive->cap);
+	ssize_t n = slot ? read(fs->fuse_fd, slot->request, sizeof(slot->request)) : receive(fs);
 	int r = n < 0 ? -errno : (n < (ssize_t)sizeof(struct fuse_in_header) ? -EPROTO : 0);
 
 	if (r < 0 && slot)

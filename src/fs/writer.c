@@ -167,6 +167,7 @@ static void settle_all(struct writer *writer, struct job *batch)
 		enter(writer, job);
 		job->sort->settle(writer->fs, job);
 		job_free(job);
+		atomic_fetch_sub(&writer->fs->flight->n_waiting, 1);
 	}
 	enter(writer, NULL);
 	atomic_fetch_add(&writer->fs->flight->n_batches, 1);
@@ -347,6 +348,7 @@ void writer_take_over(struct writer *writer)
 
 void writer_submit(struct writer *writer, struct job *job)
 {
+	atomic_fetch_add(&writer->fs->flight->n_waiting, 1);
 	(void)pthread_mutex_lock(&writer->mutex);
 	if (job->ready_at_ms != 0) {
 		job->next = writer->parked;

@@ -69,5 +69,7 @@ int adopt_replace(struct supervisor *supervisor)
 	if (poll(&ended, 1, ADOPT_MS) == 1)
 		return 0;
 	(void)kill(supervisor->config->adopted_worker, SIGKILL);
-	return poll(&ended, 1, ADOPT_MS) == 1 ? 0 : -ETIMEDOUT;
+	if (poll(&ended, 1, ADOPT_MS) == 1)
+		return 0;
+	return child_waits_for_disk(supervisor->config->adopted_worker) ? -ETIMEDOUT : 0;
 }

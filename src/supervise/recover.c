@@ -170,6 +170,7 @@ static void promote(struct supervisor *supervisor)
 	supervisor->n_requests_before = atomic_load(&flight->n_requests);
 	atomic_store(&flight->loop.unique, 0);
 	atomic_store(&flight->writer.unique, 0);
+	atomic_store(&flight->n_waiting, 0);
 	recover_go(supervisor);
 	if (supervisor->is_counting)
 		(void)worker_send(&supervisor->active, HANDOFF_COUNT, NULL, 0); /* the last one did not say */
@@ -316,10 +317,20 @@ void recover_on_nobody(struct supervisor *supervisor)
 
 /* --- the watch --- */
 
+/* The kernel has one for the worker, or the loop has it, from the moment in which it was read. */
 static bool has_requests(const struct supervisor *supervisor)
 {
 	struct pollfd device = {.fd = supervisor->fuse, .events = POLLIN};
+	const struct flight *flight = supervisor->flight;
 
+	if (atomic_load(&flight->loop.unique) != 0)
+		return true;
+	for (unsigned i = 0; supervisor->has_journal && i < FLIGHT_SLOTS; i++) {
+		const struct fuse_in_header *in = (const void *)flight->slots[i].request;
+
+		if (atomic_load(&flight->slots[i].number) != 0 && in->len != 0)
+			return true;
+	}
 	return poll(&device, 1, 0) == 1 && (device.revents & POLLIN);
 }
 
@@ -333,6 +344,17 @@ static void watch_standby(const struct supervisor *supervisor)
 		(void)kill(standby->pid, SIGKILL);
 }
 
+/*
+ * It was killed and cannot be waited for: a debugger has it.  None of its threads runs any more, and what
+ * they had open and locked is closed, unless one is in the middle of a system call (child_waits_for_disk). No
+ * notification of ours keeps one there (fs/notify.h).
+ */
+static bool is_left_behind(const struct worker *worker)
+{
+	return worker->pid != 0 && worker->killed != 0 && clock_ms() - worker->killed >= KILLED_MS &&
+	       !child_waits_for_disk(worker->pid);
+}
+
 void recover_watch(struct supervisor *supervisor)
 {
 	const struct flight *flight = supervisor->flight;
@@ -342,15 +364,20 @@ void recover_watch(struct supervisor *supervisor)
 		.n_requests = atomic_load(&flight->n_requests),
 		.n_batches = atomic_load(&flight->n_batches),
 	};
-	bool is_loop_stuck = seen.n_requests == watch->n_requests &&
-			     (atomic_load(&flight->loop.unique) != 0 || has_requests(supervisor));
-	bool is_writer_stuck = seen.n_batches == watch->n_batches && atomic_load(&flight->writer.unique) != 0;
+	bool is_loop_stuck = seen.n_requests == watch->n_requests && has_requests(supervisor);
+	bool is_writer_stuck = seen.n_batches == watch->n_batches && atomic_load(&flight->n_waiting) != 0;
 
 	if (supervisor->phase != PHASE_SERVING) {
 		watch->next = NO_DEADLINE;
 		return;
 	}
 	watch_standby(supervisor);
+	if (is_left_behind(&supervisor->active)) {
+		log_line(LOG_LEVEL_ERROR, "worker: was killed and does not end: another takes its place", 0);
+		*watch = seen;
+		recover_on_active_gone(supervisor, SIGKILL);
+		return;
+	}
 	if (supervisor->active.pid != 0 &&
 	    (is_loop_stuck || is_writer_stuck)) /* a slow disk does not count */
 		seen.n_stuck = watch->n_stuck + !child_waits_for_disk(supervisor->active.pid);
@@ -359,5 +386,6 @@ void recover_watch(struct supervisor *supervisor)
 		return;
 	watch->n_stuck = 0;
 	supervisor->is_active_killed = true;
-	(void)kill(supervisor->active.pid, SIGKILL);
+	worker_kill(&supervisor->active);
+	watch->next = supervisor->active.killed + KILLED_MS;
 }

@@ -62,8 +62,9 @@ struct client {
 
 struct worker {
 	int64_t started;
-	pid_t pid;   /* 0: none */
-	int control; /* our end of the handoff; -1 when the worker has closed its own */
+	int64_t killed; /* when this supervisor killed it; 0: it has not */
+	pid_t pid;	/* 0: none */
+	int control;	/* our end of the handoff; -1 when the worker has closed its own */
 	bool is_ready;
 };
 
@@ -160,6 +161,7 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, int secre
 int worker_send(const struct worker *worker, enum handoff_kind kind, const int *fds, unsigned n_fds);
 /* Takes all messages that are there. */
 void worker_read(struct supervisor *supervisor, struct worker *worker);
+void worker_kill(struct worker *worker);
 /* It is gone, and was waited for. */
 void worker_forget(struct worker *worker);
 
@@ -184,7 +186,8 @@ void recover_on_active_gone(struct supervisor *supervisor, int status);
 void recover_on_standby_gone(struct supervisor *supervisor, int status);
 /* No worker could take over for too long. */
 void recover_on_nobody(struct supervisor *supervisor);
-/* Looks whether the active worker gets on; kills it when it has not for too long. */
+/* Looks whether the active worker gets on; kills it when it has not for too long, and goes on without it when
+ * it can't be waited for. */
 void recover_watch(struct supervisor *supervisor);
 
 /* Lets the active worker serve. */

@@ -278,5 +278,5 @@ void upgrade_end_old(struct supervisor *supervisor)
 {
 	supervisor->upgrade.next = NO_DEADLINE;
 	supervisor->upgrade.is_ending_old = true;
-	(void)kill(supervisor->active.pid, SIGKILL);
+	worker_kill(&supervisor->active);
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <sys/socket.h>
 
 /* Puts the two descriptors where the handoff says, and closes all others above standard error. */
@@ -128,6 +129,12 @@ void worker_read(struct supervisor *supervisor, struct worker *worker)
 			on_standby(supervisor, &message);
 		handoff_close_fds(fds);
 	}
+}
+
+void worker_kill(struct worker *worker)
+{
+	(void)kill(worker->pid, SIGKILL);
+	worker->killed = clock_ms();
 }
 
 void worker_forget(struct worker *worker)

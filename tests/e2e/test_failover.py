@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, Keyfs, is_running, keyfs_processes, kill, permissions, refused, wait_for, write
+from conftest import DEADLINE, Keyfs, is_running, keyfs_processes, kill, permissions, process_state, refused, wait_for, write
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -346,7 +346,7 @@ def traced(thread, inject, log):
 
     try:
         wait_for(is_traced, "strace to be there")
-        yield
+        yield tracer
     finally:
         tracer.terminate()
         tracer.wait(DEADLINE)
@@ -642,6 +642,31 @@ def test_a_worker_that_does_not_get_on_is_replaced(kf, field):
     assert result == [b"secret"]
     assert not is_running(worker)
     assert kf.status()["last_death"] == "did not get on, and was killed"
+
+
+@pytest.mark.timeout(60)
+def test_a_worker_that_cannot_be_waited_for_is_replaced(kf, field):
+    """Its thread that commits hangs: a debugger has it, and keeps it when it is killed, with the lock on the store."""
+    wait_for_standby(kf)
+    worker = kf.worker()
+    stops = f"fdatasync:delay_enter={DEADLINE * 10_000_000}:when=1"
+    with traced(writer_thread(worker), stops, kf.place / "trace") as tracer, ThreadPoolExecutor(1) as pool:
+        change = pool.submit(os.mkdir, field.parent.with_name("new"))
+        wait_for(lambda: "fdatasync" in (kf.place / "trace").read_text(), "the commit to be under way")
+        assert field.read_bytes() == b"secret"  # who only reads notices nothing
+        with refused(errno.EBUSY):
+            change.result(15)
+        assert kf.worker() not in (0, worker)
+        assert process_state(worker) == "Z"
+        assert field.read_bytes() == b"secret"
+        tracer.kill()
+    assert kf.status()["last_death"] == "did not get on, and was killed"
+    assert "was killed and does not end" in kf.output.read_text()
+    wait_for(lambda: process_state(worker) is None, "the old worker to be gone")
+    os.mkdir(field.parent.with_name("new"))
+    kill_worker(kf)
+    assert kf.status()["keys"] == 5
+    kf.ok("check", kf.mnt)
 
 
 @pytest.mark.timeout(60)
