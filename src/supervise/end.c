@@ -89,7 +89,7 @@ void supervisor_stop(struct supervisor *supervisor)
 		return;
 	if (supervisor->phase < PHASE_SERVING)
 		supervisor_settle(supervisor, SUPERVISE_MOUNTPOINT, -EINTR, &failure);
-	if (supervisor->upgrade.is_wanted)
+	if (supervisor->upgrade.is_wanted || supervisor->upgrade.is_preparing)
 		upgrade_answer(supervisor, -ECANCELED, "the mount is being ended");
 	supervisor->deadline = clock_ms() + DETACHED_MS; /* detaching may take some of it */
 	supervisor_detach(supervisor);

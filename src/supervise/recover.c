@@ -229,6 +229,8 @@ void recover_on_ready(struct supervisor *supervisor)
 	supervisor->n_failures = 0;
 	if (supervisor->active.pid == 0 && supervisor->phase == PHASE_SERVING)
 		promote(supervisor);
+	else if (supervisor->upgrade.is_preparing)
+		upgrade_become(supervisor);
 	else
 		upgrade_hand_over(supervisor);
 }
@@ -238,8 +240,8 @@ void recover_on_failed(struct supervisor *supervisor, const struct handoff_messa
 	log_line(LOG_LEVEL_ERROR, "another worker cannot start", message->code);
 	(void)snprintf(supervisor->status.last_death, sizeof(supervisor->status.last_death),
 		       "cannot start: %.48s", message->what);
-	if (supervisor->upgrade.is_wanted)
-		upgrade_answer(supervisor, message->code < 0 ? message->code : -EIO, message->what);
+	if (supervisor->upgrade.is_preparing)
+		upgrade_refuse(supervisor, message->code < 0 ? message->code : -EIO, message->what);
 }
 
 /* --- deaths --- */
@@ -303,8 +305,8 @@ void recover_on_standby_gone(struct supervisor *supervisor, int status)
 		supervisor->phase = PHASE_OVER;
 		return;
 	}
-	if (supervisor->upgrade.is_wanted)
-		upgrade_answer(supervisor, -EIO, "a worker of the new program ended before it was ready");
+	if (supervisor->upgrade.is_preparing)
+		upgrade_refuse(supervisor, -EIO, "a worker of the new program ended before it was ready");
 	supervisor->n_failures++;
 	recover_keep_standby(supervisor);
 }

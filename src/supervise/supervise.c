@@ -53,8 +53,8 @@ static void expire(struct supervisor *supervisor)
 		recover_keep_standby(supervisor);
 	if (supervisor->watch.next <= now)
 		recover_watch(supervisor);
-	if (supervisor->upgrade.is_wanted && supervisor->upgrade.next <= now)
-		upgrade_hand_over(supervisor);
+	if (supervisor->upgrade.next <= now)
+		upgrade_expire(supervisor);
 	if (supervisor->deadline > now)
 		return;
 	switch (supervisor->phase) {
@@ -107,7 +107,7 @@ static void wait_for_events(struct supervisor *supervisor, struct pollfd fds[POL
 			(struct pollfd){client->fd, client->wait == WAIT_REQUEST ? POLLIN : 0, 0};
 	}
 	const int64_t others[] = {supervisor->deadline, supervisor->start_at, supervisor->watch.next,
-				  supervisor->upgrade.is_wanted ? supervisor->upgrade.next : NO_DEADLINE};
+				  supervisor->upgrade.next};
 
 	for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (others[i] < first)
@@ -211,6 +211,7 @@ static struct supervisor supervisor_of(const struct supervise_config *config,
 		.standby = {.control = -1},
 		.start_at = NO_DEADLINE,
 		.watch = {.next = NO_DEADLINE},
+		.upgrade = {.next = NO_DEADLINE},
 		.root = -1,
 		.flight_fd = -1,
 		.runtime = -1,
@@ -275,7 +276,7 @@ int supervise_resume(int state, const char *program)
 	supervisor.signals = open_signals();
 	if (supervisor.signals < 0)
 		return -errno;
-	supervisor.upgrade.next = NO_DEADLINE;
 	recover_keep_standby(&supervisor);
+	upgrade_hand_over(&supervisor);
 	return run(&supervisor);
 }

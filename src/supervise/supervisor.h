@@ -76,12 +76,16 @@ struct watch {
 	unsigned n_stuck; /* looks in a row at which the loop, or the writer, was at the same thing */
 };
 
-/* This supervisor was started by an older one, and its active worker is still the old one's (upgrade.c). */
+/*
+ * In the old program (is_preparing): a standby of the new one is being started.  In the new program, which
+ * the supervisor is now (is_wanted): the active worker is still one of the old (upgrade.c).
+ */
 struct upgrade {
+	bool is_preparing;
 	bool is_wanted;
 	bool is_ending_old;    /* killed on purpose */
 	int64_t writers_until; /* files may be open for writing */
-	int64_t next;	       /* when to ask again, or NO_DEADLINE */
+	int64_t next;	       /* when to ask again, or to give up preparing, or NO_DEADLINE */
 };
 
 #define SUSPECTS_MAX 16
@@ -202,8 +206,14 @@ int adopt_replace(struct supervisor *supervisor);
 
 /* upgrade.c */
 
-/* A client has asked for it: does not return if it succeeds, or answers. */
+/* A client has asked for it: begins to prepare, or answers. */
 void upgrade_start(struct supervisor *supervisor);
+/* While preparing: a worker of the new program is ready.  Does not return if all goes well. */
+void upgrade_become(struct supervisor *supervisor);
+/* It will not be, or not in time: the old program goes on, and says why. */
+void upgrade_refuse(struct supervisor *supervisor, int code, const char *what);
+/* upgrade.next has come. */
+void upgrade_expire(struct supervisor *supervisor);
 /* What came of it, to all who wait. */
 void upgrade_answer(struct supervisor *supervisor, int code, const char *what);
 /* In the new program: whether it understands the state; -EPROTO. Then, takes it over. */

@@ -2,9 +2,9 @@
  * An upgrade: the supervisor becomes the program that is now where its own was started from, and keeps its
  * pid, its children and its descriptors; then a worker of the new program takes over from the old one.
  *
- * The new program is first asked, in a child, whether it understands what it would be handed.  Until it has
- * said yes nothing has changed, and a worker of it must be ready before the old one is ended; so a program
- * that cannot do it leaves the old worker serving.
+ * The new program is first asked, in a child, whether it understands what it would be handed.  Then a standby
+ * of it is started, which has to unlock the store and be ready.  Until then nothing has changed: a program
+ * that cannot do it leaves the old one as it was, supervisor, worker and all that come after it.
  */
 #include "supervisor.h"
 
@@ -23,12 +23,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ASK_MS	      2000 /* for the new program to say whether it can do it */
-#define WRITERS_MS    2000 /* for files that are open for writing to be closed */
+#define ASK_MS	      2000  /* for the new program to say whether it can do it */
+#define PREPARE_MS    30000 /* for a worker of it to be ready; a million nodes are counted in it */
+#define WRITERS_MS    2000  /* for files that are open for writing to be closed */
 #define ASK_AGAIN_MS  50
 
 #define STATE_MAGIC   "keyfsup"
-#define STATE_VERSION 1
+#define STATE_VERSION 2
+#define STATE_FDS     9
 
 /* What is handed over: the memfd has this and nothing else. The version changes whenever it does. */
 struct state {
@@ -42,28 +44,30 @@ struct state {
 	uint8_t foreground;
 	uint8_t has_journal;
 	int32_t worker_pid;
-	int32_t fds[8];
+	int32_t standby_pid; /* 0: none that is ready */
+	int32_t fds[STATE_FDS];
 	int32_t clients[CLIENTS_MAX]; /* that wait for the upgrade */
 	uint64_t device;
 	struct control_status status;
 };
 
 /* In the order of state.fds. */
-static void fds_of(struct supervisor *supervisor, int *fds[8])
+static void fds_of(struct supervisor *supervisor, int *fds[STATE_FDS])
 {
-	int *all[] = {&supervisor->lock,    &supervisor->root,		&supervisor->flight_fd,
-		      &supervisor->runtime, &supervisor->listener,	&supervisor->fuse,
-		      &supervisor->init,    &supervisor->active.control};
+	int *all[STATE_FDS] = {
+		&supervisor->lock,    &supervisor->root,	   &supervisor->flight_fd,
+		&supervisor->runtime, &supervisor->listener,	   &supervisor->fuse,
+		&supervisor->init,    &supervisor->active.control, &supervisor->standby.control};
 
 	memcpy(fds, all, sizeof(all));
 }
 
 static void set_cloexec(struct supervisor *supervisor, bool is_set)
 {
-	int *fds[8];
+	int *fds[STATE_FDS];
 
 	fds_of(supervisor, fds);
-	for (unsigned i = 0; i < 8; i++)
+	for (unsigned i = 0; i < STATE_FDS; i++)
 		(void)fcntl(*fds[i], F_SETFD, is_set ? FD_CLOEXEC : 0);
 	for (unsigned i = 0; i < CLIENTS_MAX; i++)
 		if (supervisor->clients[i].fd >= 0 && supervisor->clients[i].wait == WAIT_UPGRADE)
@@ -76,7 +80,7 @@ void upgrade_answer(struct supervisor *supervisor, int code, const char *what)
 {
 	struct control_result result = {.version = CONTROL_VERSION, .code = code};
 
-	supervisor->upgrade.is_wanted = false;
+	supervisor->upgrade = (struct upgrade){.next = NO_DEADLINE};
 	(void)snprintf(result.what, sizeof(result.what), "%s", what);
 	clients_answer(supervisor, WAIT_UPGRADE, (struct bytes){&result, sizeof(result)});
 }
@@ -95,13 +99,14 @@ static int write_state(struct supervisor *supervisor, int *ret_fd)
 		.foreground = supervisor->config->foreground,
 		.has_journal = supervisor->has_journal,
 		.worker_pid = supervisor->active.pid,
+		.standby_pid = supervisor->standby.is_ready ? supervisor->standby.pid : 0,
 		.device = supervisor->device,
 		.status = supervisor->status,
 	};
-	int *fds[8];
+	int *fds[STATE_FDS];
 
 	fds_of(supervisor, fds);
-	for (unsigned i = 0; i < 8; i++)
+	for (unsigned i = 0; i < STATE_FDS; i++)
 		state.fds[i] = *fds[i];
 	for (unsigned i = 0; i < CLIENTS_MAX; i++)
 		state.clients[i] =
@@ -158,7 +163,7 @@ void upgrade_start(struct supervisor *supervisor)
 	CLEANUP(cleanup_close) int state = -1;
 	int r;
 
-	if (supervisor->upgrade.is_wanted)
+	if (supervisor->upgrade.is_wanted || supervisor->upgrade.is_preparing)
 		return; /* one is under way: what comes of it is the answer */
 	if (supervisor->phase != PHASE_SERVING || supervisor->active.pid == 0) {
 		upgrade_answer(supervisor, -EAGAIN, "the mount is not in a state to be upgraded");
@@ -175,12 +180,42 @@ void upgrade_start(struct supervisor *supervisor)
 		return;
 	}
 	end_standby(supervisor);
-	log_line(LOG_LEVEL_NOTICE, "upgrading", 0);
-	set_cloexec(supervisor, false);
-	run_new(supervisor, state, false);
-	set_cloexec(supervisor, true);
-	upgrade_answer(supervisor, -errno, "the program that is installed now cannot be run");
+	supervisor->upgrade.is_preparing = true;
+	supervisor->upgrade.next = clock_ms() + PREPARE_MS;
+	supervisor->n_failures = 0; /* those were the old program's */
+	supervisor->start_at = NO_DEADLINE;
 	recover_keep_standby(supervisor);
+}
+
+void upgrade_refuse(struct supervisor *supervisor, int code, const char *what)
+{
+	upgrade_answer(supervisor, code, what);
+	end_standby(supervisor);
+	recover_keep_standby(supervisor);
+}
+
+void upgrade_become(struct supervisor *supervisor)
+{
+	CLEANUP(cleanup_close) int state = -1;
+	int r = write_state(supervisor, &state);
+
+	log_line(LOG_LEVEL_NOTICE, "upgrading", 0);
+	if (r == 0) {
+		set_cloexec(supervisor, false);
+		run_new(supervisor, state, false);
+		r = -errno;
+		set_cloexec(supervisor, true);
+	}
+	upgrade_refuse(supervisor, r, "the program that is installed now cannot be run");
+}
+
+void upgrade_expire(struct supervisor *supervisor)
+{
+	supervisor->upgrade.next = NO_DEADLINE;
+	if (supervisor->upgrade.is_preparing)
+		upgrade_refuse(supervisor, -ETIMEDOUT, "a worker of the new program does not get ready");
+	else
+		upgrade_hand_over(supervisor);
 }
 
 /* --- the new program --- */
@@ -209,7 +244,7 @@ int upgrade_question(int fd)
 int upgrade_resume(int fd, struct supervise_config *ret_config, struct supervisor *supervisor)
 {
 	struct state state;
-	int *fds[8];
+	int *fds[STATE_FDS];
 	int r = read_state(fd, &state);
 
 	if (r < 0)
@@ -229,7 +264,7 @@ int upgrade_resume(int fd, struct supervise_config *ret_config, struct superviso
 		.report = -1,
 	};
 	fds_of(supervisor, fds);
-	for (unsigned i = 0; i < 8; i++)
+	for (unsigned i = 0; i < STATE_FDS; i++)
 		*fds[i] = state.fds[i];
 	for (unsigned i = 0; i < CLIENTS_MAX; i++)
 		if (state.clients[i] >= 0)
@@ -237,12 +272,15 @@ int upgrade_resume(int fd, struct supervise_config *ret_config, struct superviso
 	set_cloexec(supervisor, true);
 	supervisor->active.pid = state.worker_pid;
 	supervisor->active.is_ready = true;
+	supervisor->standby.pid = state.standby_pid;
+	supervisor->standby.is_ready = state.standby_pid != 0;
 	supervisor->has_journal = state.has_journal;
 	supervisor->device = state.device;
 	supervisor->is_settled = true;
 	supervisor->has_served = true;
 	supervisor->phase = PHASE_SERVING;
-	supervisor->upgrade = (struct upgrade){.is_wanted = true, .writers_until = clock_ms() + WRITERS_MS};
+	supervisor->upgrade = (struct upgrade){
+		.is_wanted = true, .writers_until = clock_ms() + WRITERS_MS, .next = NO_DEADLINE};
 	return flight_map(supervisor->flight_fd, &supervisor->flight);
 }
 

@@ -24,14 +24,14 @@ static int arrange_fds(int control, int secret)
 }
 
 /* In the child: the terminal's signals do not reach it. */
-static void become_worker(const char *store, int control, int secret)
+static void become_worker(const char *program, const char *store, int control, int secret)
 {
 	const char *const argv[] = {"keyfs", "serve", store, NULL};
 
 	(void)setsid();
 	child_reset_signals();
 	if (arrange_fds(control, secret) == 0)
-		child_exec("/proc/self/exe", argv);
+		child_exec(program, argv);
 	_exit(1);
 }
 
@@ -47,6 +47,8 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, int secre
 			(config->adopted != 0 ? HANDOFF_SUCCESSOR : 0),
 		.unlock_kind = unlock_kind,
 	};
+	/* While an upgrade is prepared, the program that is installed now; else the one that runs here. */
+	const char *program = supervisor->upgrade.is_preparing ? config->program : "/proc/self/exe";
 	pid_t pid;
 	int pair[2];
 
@@ -58,7 +60,7 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, int secre
 	if (pid < 0)
 		return fail(reterr, -errno, "cannot start the worker", NULL);
 	if (pid == 0)
-		become_worker(config->store, theirs, secret);
+		become_worker(program, config->store, theirs, secret);
 	*worker = (struct worker){.started = clock_ms(), .pid = pid, .control = -1};
 	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
 		return -errno;
@@ -121,6 +123,8 @@ void worker_read(struct supervisor *supervisor, struct worker *worker)
 			log_line(LOG_LEVEL_ERROR, "worker: message not understood", 0);
 		if (r < 0) {
 			(void)close(take_fd(&worker->control));
+			if (worker == &supervisor->standby) /* one that can't be talked to is none */
+				(void)kill(worker->pid, SIGKILL);
 			return;
 		}
 		if (worker == &supervisor->active)

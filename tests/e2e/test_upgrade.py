@@ -136,8 +136,49 @@ def test_a_program_that_cannot_do_it_leaves_the_old_one(kf, content):
     assert (kf / FIELD).read_bytes() == b"secret"
 
 
-def test_a_worker_that_cannot_start_leaves_the_old_one(kf):
-    """The new supervisor runs, and a worker of its cannot open the store."""
+@pytest.mark.parametrize("serves", ["exit 1", "kill -9 $$", "echo nonsense >&3; exec tail -f /dev/null"])
+def test_a_program_whose_workers_cannot_start_leaves_the_old_one(kf, serves):
+    """It says that it can take the mount over, and is never let: supervisor, worker and standbys stay what they were."""
+    before = kf.status()
+    old = program_of(kf.process.pid)
+    real = kf.place / "bin/real"
+    shutil.copy(KEYFS, real)
+    install(kf, f'#!/bin/sh\nif [ "$1" = serve ]; then {serves}; fi\nexec {real} "$@"\n'.encode())
+    result = kf.run("upgrade", kf.mnt)
+    assert result.returncode == 1
+    assert "a worker of the new program" in result.stderr and "the old one goes on" in result.stderr
+    after = kf.status()
+    assert (after["worker_pid"], after["supervisor_pid"]) == (before["worker_pid"], before["supervisor_pid"])
+    standby = wait_for(lambda: kf.status()["standby_pid"], "a standby that is ready")
+    assert old == program_of(kf.process.pid) == program_of(standby) == program_of(after["worker_pid"])
+    kill(after["worker_pid"])
+    assert (kf / FIELD).read_bytes() == b"secret"
+    install(kf)
+    kf.ok("upgrade", kf.mnt)
+    assert program_of(kf.worker()) == program_of(kf.process.pid) != old
+
+
+@pytest.mark.timeout(90)
+def test_a_program_whose_workers_hang_leaves_the_old_one(kf):
+    """Readers notice nothing meanwhile; and when the worker is killed then, one of the old program takes over."""
+    real = kf.place / "bin/real"
+    shutil.copy(KEYFS, real)
+    install(kf, f'#!/bin/sh\nif [ "$1" = serve ]; then exec tail -f /dev/null; fi\nexec {real} "$@"\n'.encode())
+    old = program_of(kf.process.pid)
+    results = []
+    upgrade = threading.Thread(target=lambda: results.append(kf.run("upgrade", kf.mnt)))
+    upgrade.start()
+    wait_for(lambda: subprocess.run(["pgrep", "-P", str(kf.process.pid), "tail"]).returncode == 0, "the new worker")
+    assert (kf / FIELD).read_bytes() == b"secret"
+    worker = kf.worker()
+    kill(worker)
+    assert (kf / FIELD).read_bytes() == b"secret"
+    upgrade.join(DEADLINE)
+    assert results[0].returncode == 1 and "the old one goes on" in results[0].stderr
+    assert kf.worker() != worker and program_of(kf.worker()) == program_of(kf.process.pid) == old
+
+
+def test_a_store_that_cannot_be_opened_leaves_the_old_one(kf):
     wait_for(lambda: kf.status()["standby_pid"], "a standby that is ready")
     worker = kf.worker()
     os.rename(kf.store, kf.place / "elsewhere")
