@@ -33,6 +33,9 @@ enum supervise_recovery {
 	SUPERVISE_JOURNAL /* they are kept in shared memory */
 };
 
+/* What a service manager keeps of a mount: fuse descriptor, greeting, flight record (supervise/manager.h). */
+#define SUPERVISE_HELD 3
+
 struct supervise_config {
 	const char *store;	/* resolved */
 	const char *mountpoint; /* resolved, and prepared (mount_point.h) */
@@ -40,7 +43,8 @@ struct supervise_config {
 	bool read_only;
 	bool allow_other; /* asked for; root always has it */
 	pid_t adopted;	  /* the supervisor of this mount that was killed (control.h); 0: it is a new mount */
-	pid_t adopted_worker; /* that goes on */
+	pid_t adopted_worker;	  /* that goes on; 0: there is none */
+	int held[SUPERVISE_HELD]; /* of a mount whose processes were all killed, or -1; taken over */
 	enum supervise_recovery recovery;
 	bool foreground; /* log to standard error, and stop at SIGHUP */
 	uint32_t unlock_kind;
@@ -60,6 +64,14 @@ struct supervise_outcome {
 	char what[HANDOFF_WHAT_SIZE];
 	char hint[HANDOFF_HINT_SIZE];
 };
+
+/* What the service manager kept and passes to this process, -1 where there is none. Before anything is
+ * opened. */
+void supervise_take_held(int ret_held[SUPERVISE_HELD]);
+/* Whether it is all of a mount of that store at that place, both resolved, which is still there.
+ * *ret_read_only: how it was mounted. */
+bool supervise_can_adopt(const int held[SUPERVISE_HELD], const char *store, const char *mountpoint,
+			 bool *ret_read_only);
 
 /*
  * Serves the mount until it ends.  0: unmounted. Otherwise a negative errno: *ret says why when it did not

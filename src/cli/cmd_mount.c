@@ -173,16 +173,29 @@ static bool is_orphan(struct supervise_config *config)
 	return true;
 }
 
+static void close_held(struct supervise_config *config)
+{
+	for (unsigned i = 0; i < SUPERVISE_HELD; i++) {
+		cleanup_close(&config->held[i]);
+		config->held[i] = -1;
+	}
+}
+
 static int prepare(const struct arguments *arguments, struct supervise_config *config)
 {
 	struct failure failure = {NULL, NULL};
 	int r = supervise_claim(config->store, config->read_only, &config->lock, &failure);
 
-	if (r == -EBUSY && is_orphan(config))
+	if (r == -EBUSY && is_orphan(config)) {
+		close_held(config); /* the worker has them too */
 		return get_secret(arguments, config);
+	}
 	if (r < 0)
 		return complain_of_claim(config->store, r, &failure,
 					 "a store has one mount; bind mounts show it elsewhere");
+	if (supervise_can_adopt(config->held, config->store, config->mountpoint, &config->read_only))
+		return get_secret(arguments, config);
+	close_held(config); /* of a mount that is over */
 	r = mount_point_prepare(config->mountpoint, config->store, &failure);
 	if (r < 0)
 		return complain(config->mountpoint, r, &failure);
@@ -295,8 +308,11 @@ static int run_in_background(struct supervise_config *config)
 int cmd_mount(int argc, char **argv)
 {
 	struct arguments arguments = {.unlock = UNLOCK_OPTIONS_NONE};
-	struct supervise_config config = {
-		.root_unlock_kind = VAULT_BY_ROOT, .lock = -1, .secret = -1, .report = -1};
+	struct supervise_config config = {.root_unlock_kind = VAULT_BY_ROOT,
+					  .held = {-1, -1, -1},
+					  .lock = -1,
+					  .secret = -1,
+					  .report = -1};
 	const struct failure no_store = {"no such store", "'keyfs init' makes one"};
 	const struct failure no_mountpoint = {"no such mount point", "make the directory first"};
 	CLEANUP(cleanup_free) char *store = NULL;
@@ -306,6 +322,8 @@ int cmd_mount(int argc, char **argv)
 
 	(void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
 	process_harden();
+	if (arguments.foreground)
+		supervise_take_held(config.held);
 	store = realpath(arguments.store, NULL);
 	if (!store)
 		return complain(arguments.store, -errno, errno == ENOENT ? &no_store : NULL);

@@ -1,11 +1,13 @@
 /*
  * A mount whose supervisor was killed, and whose worker goes on (cli/serve_orphan.c): the new supervisor is
- * given what the old one had, and once its own worker is ready the old one leaves, as if it had died.
+ * given what the old one had, and once its own worker is ready the old one leaves, as if it had died.  Or all
+ * were killed, and a service manager has kept the mount (manager.h).
  */
 #include "supervisor.h"
 
 #include "child.h"
 #include "cleanup.h"
+#include "mount.h"
 #include "mount_point.h"
 #include "packet.h"
 #include "runtime.h"
@@ -18,11 +20,11 @@
 
 #define ADOPT_MS 2000
 
-static int take_mount(struct supervisor *supervisor)
+static int take_descriptors(struct supervisor *supervisor)
 {
-	int fds[PACKET_FDS_MAX];
-	struct control_status before;
-	int r = control_adopt(supervisor->config->adopted, fds);
+	const struct supervise_config *config = supervisor->config;
+	int fds[PACKET_FDS_MAX] = {config->held[0], config->held[1], config->held[2], supervisor->lock};
+	int r = config->adopted != 0 ? control_adopt(config->adopted, fds) : 0;
 
 	if (r < 0)
 		return r;
@@ -30,6 +32,16 @@ static int take_mount(struct supervisor *supervisor)
 	supervisor->init = fds[1];
 	supervisor->flight_fd = fds[2];
 	supervisor->lock = fds[3];
+	return 0;
+}
+
+static int take_mount(struct supervisor *supervisor)
+{
+	struct control_status before;
+	int r = take_descriptors(supervisor);
+
+	if (r < 0)
+		return r;
 	r = flight_map(supervisor->flight_fd, &supervisor->flight);
 	if (r < 0)
 		return r;
@@ -60,9 +72,12 @@ int adopt_mount(struct supervisor *supervisor, struct failure *reterr)
 
 int adopt_replace(struct supervisor *supervisor)
 {
-	CLEANUP(cleanup_close) int old = pidfd_open(supervisor->config->adopted_worker, 0);
-	struct pollfd ended = {.fd = old, .events = POLLIN};
+	CLEANUP(cleanup_close) int old = -1;
+	struct pollfd ended = {.events = POLLIN};
 
+	if (supervisor->config->adopted_worker == 0)
+		return 0;
+	ended.fd = old = pidfd_open(supervisor->config->adopted_worker, 0);
 	if (old < 0)
 		return errno == ESRCH ? 0 : -errno; /* it has died meanwhile */
 	(void)control_leave(supervisor->config->adopted);
@@ -72,4 +87,23 @@ int adopt_replace(struct supervisor *supervisor)
 	if (poll(&ended, 1, ADOPT_MS) == 1)
 		return 0;
 	return child_waits_for_disk(supervisor->config->adopted_worker) ? -ETIMEDOUT : 0;
+}
+
+/* --- what a service manager kept --- */
+
+bool supervise_can_adopt(const int held[SUPERVISE_HELD], const char *store, const char *mountpoint,
+			 bool *ret_read_only)
+{
+	struct control_status before = {.version = 0};
+	struct flight *flight;
+	dev_t device;
+
+	if (held[0] < 0 || held[1] < 0 || held[2] < 0 || mount_is_over(held[0]) ||
+	    mount_point_find(mountpoint, &device) < 0 || flight_map(held[2], &flight) < 0)
+		return false;
+	memcpy(&before, flight->mount, sizeof(before));
+	flight_unmap(flight);
+	*ret_read_only = before.is_read_only;
+	return before.version == CONTROL_VERSION && strcmp(before.store, store) == 0 &&
+	       strcmp(before.mountpoint, mountpoint) == 0;
 }

@@ -4,6 +4,7 @@
 #include "child.h"
 #include "cleanup.h"
 #include "log.h"
+#include "manager.h"
 #include "mount.h"
 #include "mount_point.h"
 
@@ -89,6 +90,8 @@ void supervisor_stop(struct supervisor *supervisor)
 		return;
 	if (supervisor->phase < PHASE_SERVING)
 		supervisor_settle(supervisor, SUPERVISE_MOUNTPOINT, -EINTR, &failure);
+	if (supervisor->config->foreground)
+		manager_stopping();
 	if (supervisor->upgrade.is_wanted || supervisor->upgrade.is_preparing)
 		upgrade_answer(supervisor, -ECANCELED, "the mount is being ended");
 	supervisor->deadline = clock_ms() + DETACHED_MS; /* detaching may take some of it */

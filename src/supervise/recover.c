@@ -152,6 +152,9 @@ void recover_go(struct supervisor *supervisor)
 	const int fds[] = {supervisor->lock, supervisor->listener};
 
 	memcpy(supervisor->flight->mount, &supervisor->status, sizeof(supervisor->status));
+	atomic_store(&supervisor->flight->loop.unique, 0);
+	atomic_store(&supervisor->flight->writer.unique, 0);
+	atomic_store(&supervisor->flight->n_waiting, 0);
 	if (!supervisor->has_journal && supervisor->has_served)
 		ask_again(supervisor);
 	supervisor->has_served = true;
@@ -168,9 +171,6 @@ static void promote(struct supervisor *supervisor)
 	supervisor->upgrade.is_ending_old = false;
 	supervisor->deadline = NO_DEADLINE;
 	supervisor->n_requests_before = atomic_load(&flight->n_requests);
-	atomic_store(&flight->loop.unique, 0);
-	atomic_store(&flight->writer.unique, 0);
-	atomic_store(&flight->n_waiting, 0);
 	recover_go(supervisor);
 	if (supervisor->is_counting)
 		(void)worker_send(&supervisor->active, HANDOFF_COUNT, NULL, 0); /* the last one did not say */

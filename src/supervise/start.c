@@ -3,6 +3,7 @@
 
 #include "child.h"
 #include "cleanup.h"
+#include "manager.h"
 #include "mount.h"
 #include "mount_point.h"
 #include "runtime.h"
@@ -75,7 +76,7 @@ void start_on_unlocked(struct supervisor *supervisor)
 	char said[MOUNT_SAID_SIZE];
 	int r;
 
-	if (supervisor->config->adopted != 0) {
+	if (is_adopting(supervisor->config)) {
 		r = adopt_mount(supervisor, &failure);
 	} else {
 		r = runtime_listen(&supervisor->runtime, &supervisor->listener, &failure);
@@ -111,6 +112,8 @@ void start_on_ready(struct supervisor *supervisor)
 	supervisor->active.is_ready = true;
 	recover_go(supervisor);
 	supervisor_settle(supervisor, SUPERVISE_MOUNTPOINT, 0, &none);
+	if (supervisor->config->foreground)
+		manager_ready((const int[]){supervisor->fuse, supervisor->init, supervisor->flight_fd});
 	recover_keep_standby(supervisor);
 }
 

@@ -4,6 +4,7 @@
 #include "child.h"
 #include "cleanup.h"
 #include "log.h"
+#include "manager.h"
 #include "runtime.h"
 #include "supervisor.h"
 
@@ -170,6 +171,9 @@ static void end(struct supervisor *supervisor)
 	cleanup_close(&supervisor->lock);
 	if (supervisor->runtime >= 0)
 		runtime_remove(supervisor->runtime);
+	/* Not a mount that we could not take over: it is to be tried again. */
+	if (supervisor->config->foreground && supervisor->is_settled && supervisor->outcome->code == 0)
+		manager_forget();
 	supervisor_report(supervisor);
 	clients_end(supervisor);
 	cleanup_close(&supervisor->runtime);
@@ -261,8 +265,9 @@ int supervise_question(int state)
 
 int supervise_resume(int state, const char *program)
 {
-	struct supervise_config config = {.program = program, .lock = -1, .secret = -1, .report = -1};
-	struct supervise_outcome outcome;
+	struct supervise_config config = {
+		.program = program, .held = {-1, -1, -1}, .lock = -1, .secret = -1, .report = -1};
+	struct supervise_outcome outcome = {.code = 0};
 	struct supervisor supervisor = supervisor_of(&config, &outcome);
 	int r;
 

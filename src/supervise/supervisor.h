@@ -8,6 +8,7 @@
  *   recover.c    the worker's death: what it leaves, its successor; a worker that hangs
  *   upgrade.c    becoming another program
  *   adopt.c      a mount whose supervisor was killed
+ *   manager.c    what a service manager is told, and keeps
  *   clients.c    the control socket
  *
  *   UNLOCKING --UNLOCKED--> REPLAYING --READY--> SERVING
@@ -199,7 +200,12 @@ void recover_go(struct supervisor *supervisor);
 
 /* adopt.c */
 
-/* The mount, from the worker that serves it; the new one has unlocked the store. */
+static inline bool is_adopting(const struct supervise_config *config)
+{
+	return config->adopted != 0 || config->held[0] >= 0;
+}
+
+/* The mount, from the worker that serves it, or as it was kept; the new worker has unlocked the store. */
 int adopt_mount(struct supervisor *supervisor, struct failure *reterr);
 /* The new worker is ready: the old one is gone when this returns. -ETIMEDOUT */
 int adopt_replace(struct supervisor *supervisor);

@@ -255,6 +255,7 @@ int upgrade_resume(int fd, struct supervise_config *ret_config, struct superviso
 		.store = supervisor->status.store,
 		.mountpoint = supervisor->status.mountpoint,
 		.program = ret_config->program,
+		.held = {-1, -1, -1},
 		.read_only = state.read_only,
 		.allow_other = state.allow_other,
 		.foreground = state.foreground,

@@ -1,9 +1,13 @@
 """The supervisor is killed: its worker goes on, and the next keyfs mount takes the mount over."""
 
+import contextlib
 import errno
+import fcntl
 import json
 import os
+import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -166,3 +170,153 @@ def test_adoptions_under_load(kf, soak):  # noqa: F811
 
     counted, n = again_and_again(kf, soak, 6, replace)
     assert counted["failed"] == 0 and n > 3 and counted["reads"] > 1000
+
+
+# --- a service manager keeps the mount while nobody serves it ---
+
+
+class Manager:
+    """What systemd does: listens on $NOTIFY_SOCKET, keeps descriptors by name, and passes them to the next start."""
+
+    def __init__(self, kf):
+        self.kf, self.kept, self.said = kf, {}, []
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.setblocking(False)
+        self.socket.bind(os.fspath(kf.place / "notify"))
+        kf.environ["NOTIFY_SOCKET"] = os.fspath(kf.place / "notify")
+
+    def listen(self):
+        """Takes what was said until now."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                text, fds, _flags, _address = socket.recv_fds(self.socket, 4096, 4)
+                self.on_message(dict(line.split("=", 1) for line in text.decode().splitlines()), fds)
+
+    def on_message(self, message, fds):
+        name = message.get("FDNAME")
+        if "FDSTORE" in message:
+            [fd] = fds
+            self.forget(name)
+            self.kept[name] = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100)
+            os.close(fd)
+        elif "FDSTOREREMOVE" in message:
+            self.forget(name)
+        else:
+            self.said += message
+
+    def forget(self, name):
+        if name in self.kept:
+            os.close(self.kept.pop(name))
+
+    def heard(self, word):
+        self.listen()
+        return word in self.said
+
+    def start(self, *options, **how):
+        """As ExecStart=, with what is kept."""
+        script = f"""exec {" ".join(f"{3 + i}<&{fd}" for i, fd in enumerate(self.kept.values()))}
+            export LISTEN_PID=$$ LISTEN_FDS={len(self.kept)} LISTEN_FDNAMES={":".join(self.kept)}
+            exec "$@" """
+        prefix = ["bash", "-c", script, "bash"] if self.kept else []
+        self.said = []
+        self.kf.start(*options, prefix=prefix, pass_fds=list(self.kept.values()), **how)
+        self.kf.is_traced = False
+
+    def close(self):
+        for name in list(self.kept):
+            self.forget(name)
+        self.socket.close()
+
+
+@pytest.fixture(params=["resend", "journal"])
+def manager(made, request):
+    """A service with a field."""
+    manager = Manager(made)
+    try:
+        manager.start(f"--recovery={request.param}")
+        wait_for(lambda: manager.heard("READY"), "the service to be ready")
+        (made / FIELD).parent.mkdir(parents=True)
+        write(made / FIELD, b"secret")
+        yield manager
+    finally:
+        manager.close()
+
+
+def kill_service(kf):
+    """As systemd does when the main process is gone: no process of it is left."""
+    for pid in keyfs_processes(kf.place):
+        kill(pid)
+    kf.process.wait(DEADLINE)
+    kf.process = None
+    wait_for(lambda: not list(filter(is_running, keyfs_processes(kf.place))), "all processes to be gone")
+
+
+@pytest.mark.sanitize
+def test_a_service_manager_keeps_the_mount(made, manager):
+    """All processes are killed, also while somebody asks: whoever asks waits, and open files go on."""
+    kf = made
+    reading = os.open(kf / FIELD, os.O_RDONLY)
+    # in a process of its own: a child of this one would close it before it becomes keyfs, which asks the mount
+    script = 'exec 5>> "$1"; echo; read; printf " and more" >&5 && exec 5>&-'
+    writer = subprocess.Popen(["bash", "-c", script, "bash", kf / FIELD], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert writer.stdout.readline() == b"\n"
+    wait_for(lambda: kf.status()["standby_pid"], "a standby that is ready")
+    manager.listen()
+    kill_service(kf)
+    with ThreadPoolExecutor(2) as pool:
+        waits = pool.submit((kf / FIELD).read_bytes)
+        changes = pool.submit(os.mkdir, kf / "prod/custom/new")
+        manager.start()
+        wait_for(lambda: manager.heard("READY"), "the service to be ready again")
+        assert waits.result(DEADLINE) == b"secret"
+        changes.result(DEADLINE)
+    assert os.read(reading, 100) == b"secret"
+    writer.communicate(b"\n", timeout=DEADLINE)
+    assert writer.returncode == 0
+    os.close(reading)
+    assert (kf / FIELD).read_bytes() == b"secret and more"
+    assert (kf / "prod/custom/new").is_dir()
+    wait_for(lambda: kf.status()["standby_pid"], "a standby that is ready")
+    kf.umount()
+    assert manager.heard("STOPPING")
+    wait_for(lambda: manager.listen() or not manager.kept, "what is kept to be given up")
+
+
+def test_a_restart_that_fails_can_be_tried_again(made, manager):
+    kf = made
+    with open(kf / FIELD, "rb") as file:
+        manager.listen()
+        kill_service(kf)
+        wrong = kf.place / "wrong.key"
+        kf.ok("init", kf.place / "other", "--key-file", wrong)
+        manager.start(unlock=("--key-file", wrong))
+        assert kf.process.wait(DEADLINE) == 3
+        manager.listen()
+        assert len(manager.kept) == 3
+        manager.start()
+        wait_for(lambda: manager.heard("READY"), "the service to be ready again")
+        assert file.read() == b"secret"
+
+
+def test_what_was_kept_of_another_mount_is_not_used(made, manager):
+    """One that is over, as when somebody has unmounted it while nobody served it."""
+    kf = made
+    manager.listen()
+    kill_service(kf)
+    subprocess.run(["umount", "-l", kf.mnt], check=True)
+    manager.start()
+    wait_for(lambda: manager.heard("READY"), "the service to be ready again")
+    assert (kf / FIELD).read_bytes() == b"secret"
+    assert kf.status()["worker_restarts"] == 0
+
+
+def test_a_service_that_ends_while_files_are_open_cuts_them_off(made, manager):
+    kf = made
+    with open(kf / FIELD, "rb") as file:
+        manager.listen()
+        kf.process.terminate()
+        kf.process.wait(15)
+        kf.process = None
+        wait_for(lambda: manager.listen() or not manager.kept, "what is kept to be given up")
+        with refused(errno.ENOTCONN, errno.ECONNABORTED):
+            file.read()
