@@ -1,5 +1,6 @@
 /*
  * Clients of a mount whose worker is killed again and again: soak KEYS READERS WRITERS SECONDS
+ * Readers of one file, which may be a bind mount of a value of key: soak FILE READERS KEY SECONDS
  *
  * KEYS is a type directory of custom keys.  Readers open, read, verify and close the variable VALUE of the
  * keys r0, r1, ..., which are made first, and of the writers' keys; now and then one takes its time between
@@ -137,6 +138,25 @@ static _Noreturn void reader(unsigned number, unsigned n_writers)
 		(void)version_of(value, read_value(path, value, (x >> 50) % 256 == 0), key);
 		atomic_fetch_add(&shared->n_reads, 1);
 	}
+	_exit(0);
+}
+
+/* Whoever writes to it meanwhile, no version is there again once there was a later one. */
+static _Noreturn void file_reader(const char *key)
+{
+	unsigned long newest = 0;
+
+	while (now_us() < end_us) {
+		char value[VALUE_MAX];
+		unsigned long version = version_of(value, read_value(keys, value, false), key);
+
+		if (version < newest)
+			fail("%s: version %lu is there after %lu", key, version, newest);
+		newest = version;
+		atomic_fetch_add(&shared->n_reads, 1);
+	}
+	if (newest == 0)
+		fail("%s: did not change", key);
 	_exit(0);
 }
 
@@ -300,27 +320,37 @@ static void make_keys(char letter, unsigned n)
 
 int main(int argc, char **argv)
 {
-	unsigned n_readers, n_writers;
+	unsigned n_readers, n_writers = 0;
+	const char *key = NULL; /* of the one file */
+	struct stat st;
 	int status;
 
 	if (argc != 5)
 		return 2;
 	keys = argv[1];
 	n_readers = (unsigned)atoi(argv[2]);
-	n_writers = (unsigned)atoi(argv[3]);
+	if (stat(keys, &st) == 0 && S_ISREG(st.st_mode))
+		key = argv[3];
+	else
+		n_writers = (unsigned)atoi(argv[3]);
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return 2;
-	make_keys('r', READ_KEYS);
-	make_keys('w', n_writers);
+	if (!key) {
+		make_keys('r', READ_KEYS);
+		make_keys('w', n_writers);
+	}
 	atomic_store(&shared->longest_us, 0);
 	atomic_store(&shared->n_changes, 0);
 	(void)puts("ready");
 	(void)fflush(stdout);
 	end_us = now_us() + (int64_t)(atof(argv[4]) * 1e6);
 	for (unsigned i = 0; i < n_readers; i++)
-		if (fork() == 0)
+		if (fork() == 0) {
+			if (key)
+				file_reader(key);
 			reader(i, n_writers);
+		}
 	for (unsigned i = 0; i < n_writers; i++)
 		if (fork() == 0)
 			writer(i);

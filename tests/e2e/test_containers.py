@@ -22,16 +22,15 @@ def podman(container_root):
     """Runs a command in a container that has source at target. Its storage is the test's own."""
     storage = Path(tempfile.mkdtemp(prefix="keyfs-podman-"))  # podman wants a short path
 
-    def run(source, target, *command, user="0:0"):
-        return subprocess.run(
-            ["podman", "--root", storage / "root", "--runroot", storage / "run", "--runtime", "runc", "run", "--rm"]
-            + ["--network=none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--user", user]
-            + ["-v", f"{source}:{target}:ro", "--rootfs", container_root, *command],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+    def command_line(source, target, *command, user="0:0", options=()):
+        own = ["podman", "--root", storage / "root", "--runroot", storage / "run", "--runtime", "runc", "run", "--rm"]
+        own += ["--network=none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--user", user]
+        return [*own, "-v", f"{source}:{target}:ro", *options, "--rootfs", container_root, *command]
 
+    def run(*what, **how):
+        return subprocess.run(command_line(*what, **how), capture_output=True, text=True, timeout=60)
+
+    run.command_line = command_line
     yield run
     for where in mounts():
         if where.startswith(str(storage)):
