@@ -9,7 +9,7 @@ import time
 
 import pytest
 from conftest import DEADLINE, KEYFS, Keyfs, is_running, kill, refused, wait_for, write
-from test_soak import again_and_again, soak  # noqa: F401  (a fixture)
+from test_soak import SECONDS, again_and_again, soak  # noqa: F401  (a fixture)
 
 FIELD = "prod/custom/mysql/HOST"
 
@@ -197,6 +197,7 @@ def test_what_is_not_mounted(kf, tmp_path):
     assert (result.returncode, "no key store is mounted there" in result.stderr) == (4, True)
 
 
+@pytest.mark.timeout(SECONDS + 120)
 def test_upgrades_under_load(kf, soak):  # noqa: F811
     """Every 200 ms: nothing fails, and no writer is told EIO that closes within two seconds."""
 
@@ -204,5 +205,5 @@ def test_upgrades_under_load(kf, soak):  # noqa: F811
         install(kf)
         kf.ok("upgrade", kf.mnt)
 
-    counted, n = again_and_again(kf, soak, 8, upgrade)
+    counted, n = again_and_again(kf, soak, SECONDS, upgrade)
     assert counted["failed"] == 0 and n > 5 and counted["reads"] > 1000
