@@ -166,3 +166,11 @@ int inherit_note(struct fs *fs, uint64_t generation, const struct job *batch)
 	atomic_store(&done->generation, generation);
 	return 0;
 }
+
+void inherit_unnote(struct fs *fs, const struct job *batch)
+{
+	atomic_store(&fs->flight->done.generation, 0);
+	for (const struct job *job = batch; job; job = job->next)
+		if (job->commit.fh != 0)
+			handle_not_committing(&fs->open_files, &job->commit);
+}

@@ -50,4 +50,7 @@ bool inherit_answers(struct fs *fs, struct fuse_in_header *in, size_t *len);
  */
 int inherit_note(struct fs *fs, uint64_t generation, const struct job *batch);
 
+/* The transaction was undone: no record of it may come true with a later one. */
+void inherit_unnote(struct fs *fs, const struct job *batch);
+
 #endif

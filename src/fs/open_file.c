@@ -547,12 +547,12 @@ static void replace_pending(struct open_files *files, const struct vault_entry *
 		set_state(files, pending, OPEN_GONE);
 }
 
-/* What a successor has to find for its handles to be those of the file still. */
+/* What a successor has to find for its handles to be those of the file still: not those of an older value. */
 static void set_version(struct open_files *files, const struct open_file *file, uint64_t version)
 {
 	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
 		for (struct write_handle *at = files->handles[i]; at; at = at->next)
-			if (at->file == file)
+			if (at->file == file && at->version == file->entry.value_version)
 				at->version = version;
 }
 
@@ -642,6 +642,15 @@ bool open_file_is_writing_in(struct open_files *files, uint64_t key)
 	return false;
 }
 
+/* Also one that has not been written to yet; and no successor, who knows no errors, goes on with it. */
+static void exchanged(struct open_files *files, struct write_handle *handle)
+{
+	handle->error = -ESTALE;
+	idle_remove(files->flight, handle->idle);
+	idle_remove(files->flight, handle->idle_stored);
+	handle->idle = handle->idle_stored = IDLE_NONE;
+}
+
 void open_file_exchanged(struct open_files *files, uint64_t key)
 {
 	LOCKED(files);
@@ -650,7 +659,7 @@ void open_file_exchanged(struct open_files *files, uint64_t key)
 	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
 		for (struct write_handle *at = files->handles[i]; at; at = at->next)
 			if (at->file->entry.parent == key && at->file->state != OPEN_GONE)
-				at->error = -ESTALE; /* also of one that has not been written to yet */
+				exchanged(files, at);
 	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
 		for (struct open_file *at = files->files[i]; at; at = at->next)
 			if (at->entry.parent == key && at->state == OPEN_LIVE)

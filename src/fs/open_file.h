@@ -192,6 +192,9 @@ int handle_flush(struct open_files *files, uint64_t fh, const struct flusher *fl
 void handle_committing(struct open_files *files, const struct commit *commit, const struct vault_entry *entry,
 		       uint64_t generation);
 
+/* It was undone. */
+void handle_not_committing(struct open_files *files, const struct commit *commit);
+
 /* After the transaction, once for each commit. entry is what was stored, NULL when nothing had to be. */
 void handle_committed(struct open_files *files, struct commit *commit, int result,
 		      const struct vault_entry *entry);

@@ -164,6 +164,14 @@ void open_files_not_idle(struct open_files *files, const struct open_file *file)
 				not_idle(files, at);
 }
 
+/* Nothing is stored through it any more; and no successor, who knows no errors, goes on with it. */
+static void set_error(struct open_files *files, struct write_handle *handle, int error)
+{
+	handle->error = error;
+	if (error < 0)
+		not_idle(files, handle);
+}
+
 static void note_change(struct open_files *files, struct write_handle *handle, uint64_t owner, int thread)
 {
 	not_idle(files, handle);
@@ -180,7 +188,7 @@ int handle_write(struct open_files *files, uint64_t fh, const struct handle_writ
 	if (!handle)
 		return -EIO;
 	if (handle->error == 0)
-		handle->error = apply_write(files, handle, write);
+		set_error(files, handle, apply_write(files, handle, write));
 	if (handle->error == 0)
 		note_change(files, handle, write->owner, write->thread);
 	return handle->error;
@@ -195,9 +203,9 @@ int handle_truncate(struct open_files *files, uint64_t fh, size_t size, int thre
 		return -EIO;
 	if (handle->error < 0 || size == content_of(handle)->len)
 		return handle->error;
-	handle->error = set_size(files, handle, size);
+	set_error(files, handle, set_size(files, handle, size));
 	if (handle->error == 0)
-		handle->error = rule_value_so_far(rule_of(handle), secret_bytes(handle->copy));
+		set_error(files, handle, rule_value_so_far(rule_of(handle), secret_bytes(handle->copy)));
 	if (handle->error == 0)
 		note_change(files, handle, 0, thread);
 	return handle->error;
@@ -238,7 +246,7 @@ int open_file_truncate_pending(struct open_files *files, uint64_t ino, size_t si
 
 /* --- storing --- */
 
-static bool must_store(struct write_handle *handle, const struct flusher *flusher)
+static bool must_store(struct open_files *files, struct write_handle *handle, const struct flusher *flusher)
 {
 	if (!handle->is_changed || handle->file->state == OPEN_GONE)
 		return false;
@@ -249,7 +257,7 @@ static bool must_store(struct write_handle *handle, const struct flusher *flushe
 			return false;
 		/* Half of something: nobody else who has it open may store it as if it were whole. */
 		if (flusher->is_killed)
-			handle->error = -EIO;
+			set_error(files, handle, -EIO);
 		return !flusher->is_killed;
 	case FLUSH_BY_FSYNC:
 		return true;
@@ -288,13 +296,13 @@ int handle_flush(struct open_files *files, uint64_t fh, const struct flusher *fl
 		return handle->error;
 	if (flusher->is_killed)
 		not_idle(files, handle);
-	if (!must_store(handle, flusher))
+	if (!must_store(files, handle, flusher))
 		return handle->n_commits > 0 ? FLUSH_WAIT : FLUSH_DONE;
 	r = rule_value(rule_of(handle), secret_bytes(content_of(handle)));
 	if (r == 0)
 		r = lend_copy(files, handle, ret);
 	if (r < 0) {
-		handle->error = r;
+		set_error(files, handle, r);
 		return r;
 	}
 	ret->fh = fh;
@@ -320,6 +328,17 @@ static void take_back(struct open_files *files, struct write_handle *handle)
 	secret_free(stored);
 }
 
+void handle_not_committing(struct open_files *files, const struct commit *commit)
+{
+	LOCKED(files);
+	struct write_handle *handle = open_files_find_handle(files, commit->fh);
+
+	if (!handle)
+		return;
+	idle_remove(files->flight, handle->idle_stored);
+	handle->idle_stored = IDLE_NONE;
+}
+
 /* All that was written is what is being stored. */
 static bool will_be_idle(const struct write_handle *handle)
 {
@@ -333,10 +352,12 @@ void handle_committing(struct open_files *files, const struct commit *commit, co
 	LOCKED(files);
 	struct write_handle *handle = open_files_find_handle(files, commit->fh);
 
-	if (!handle || !will_be_idle(handle))
+	if (!handle)
 		return;
-	idle_remove(files->flight, handle->idle_stored);
-	handle->idle_stored = idle_add_stored(files->flight, handle, entry, generation);
+	idle_remove(files->flight, handle->idle_stored); /* of a transaction that was undone */
+	handle->idle_stored = IDLE_NONE;
+	if (will_be_idle(handle))
+		handle->idle_stored = idle_add_stored(files->flight, handle, entry, generation);
 }
 
 /* Its bytes are stored, unless there are others. */

@@ -78,8 +78,11 @@ static int commit(struct writer *writer, const struct job *batch)
 	int r = generation != 0 ? inherit_note(writer->fs, generation, batch) : 0;
 
 	if (r == 0)
-		return vault_commit(writer->vault);
-	vault_rollback(writer->vault);
+		r = vault_commit(writer->vault);
+	else
+		vault_rollback(writer->vault);
+	if (r < 0)
+		inherit_unnote(writer->fs, batch);
 	return r;
 }
 

@@ -443,6 +443,86 @@ def test_a_change_is_made_once(kf, prod, name, when):
     kf.ok("check", kf.mnt)
 
 
+# --- what a successor must not take for whole ---
+
+
+@pytest.mark.sanitize
+def test_a_refused_write_stays_refused(kf, field):
+    """A new worker does not know that the empty copy is what is left of a value that was refused."""
+    username = kf / "prod/image/registry/username"
+    username.parent.mkdir(parents=True, exist_ok=True)
+    write(username, b"good")
+    fd = os.open(username, os.O_WRONLY | os.O_TRUNC)
+    with refused(errno.EINVAL):
+        os.write(fd, b"bad\x01value")
+    kill_worker(kf)
+    with refused(errno.EINVAL, errno.EIO):
+        os.close(fd)
+    kill_worker(kf)
+    assert username.read_bytes() == b"good"
+
+
+def test_a_handle_on_an_older_value_does_not_go_on_in_a_renamed_one(kf, field):
+    write(field, b"A" * 100)
+    fd = os.open(field, os.O_RDWR)
+    assert os.read(fd, 50) == b"A" * 50
+    write(field, b"B" * 100)
+    os.rename(field, field.with_name("OTHER"))
+    kill_worker(kf)
+    with refused(errno.EIO):
+        os.read(fd, 50)
+    with refused(errno.EIO):
+        os.pwrite(fd, b"x", 0)
+    with contextlib.suppress(OSError):
+        os.close(fd)
+    assert field.with_name("OTHER").read_bytes() == b"B" * 100
+
+
+def test_a_commit_that_failed_is_not_taken_for_one_that_came_after_it(kf, field):
+    """Three closes: the disk fails, twice; then the second one alone is stored, and its worker killed as it answers."""
+    wait_for_standby(kf)
+    worker = kf.worker()
+    thread = writer_thread(worker)
+    paths = [field.with_name(name) for name in ("X", "A", "B")]
+    files = []
+    for path in paths:
+        files.append(os.open(path, os.O_WRONLY | os.O_CREAT))
+        os.write(files[-1], b"new")
+    command = ["strace", "-q", "-o", kf.place / "trace", "-e", "trace=fdatasync,writev", "-p", str(thread)]
+    command += ["-e", "inject=fdatasync:error=EIO:delay_enter=1000000:when=1..2"]
+    command += ["-e", "inject=writev:error=EINTR:signal=SIGKILL:when=2"]
+    tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    results = {}
+
+    def end(path, fd):
+        try:
+            os.close(fd)
+            results[path] = b"new"
+        except OSError as error:
+            results[path] = error.errno
+
+    try:
+        wait_for(lambda: f"TracerPid:\t{tracer.pid}\n" in Path(f"/proc/{thread}/status").read_text(), "strace to be there")
+        first, *others = [threading.Thread(target=end, args=what) for what in zip(paths, files)]
+        first.start()
+        wait_for(lambda: "fdatasync" in (kf.place / "trace").read_text(), "the first commit")
+        for other in others:  # they are queued while it lasts, and share the next one
+            other.start()
+        for closer in (first, *others):
+            closer.join(DEADLINE)
+    finally:
+        tracer.terminate()
+        tracer.wait(DEADLINE)
+    assert not is_running(worker)
+    for path, result in results.items():
+        if result == b"new":
+            assert path.read_bytes() == b"new", path
+        else:
+            assert result == errno.EIO and not path.exists(), path
+    assert len(results) == 3 and results[paths[0]] == errno.EIO
+    kf.ok("check", kf.mnt)
+
+
 # --- an answer that was given is not given again ---
 
 
