@@ -103,7 +103,12 @@ struct flight_count {
 
 #define FLIGHT_MOUNT_SIZE 12288
 
+#define FLIGHT_MAGIC	  "keyfsfl"
+
 struct flight {
+	char magic[8];
+	uint32_t version; /* FLIGHT_VERSION; the size has to be right as well */
+	uint32_t zero;
 	/* What the supervisor says of the mount (its struct control_status), in case that it is killed. */
 	unsigned char mount[FLIGHT_MOUNT_SIZE];
 	struct flight_request loop;
@@ -125,7 +130,8 @@ struct flight {
 
 /* Makes the memory: a descriptor, close on exec. -errno. */
 int flight_create(int *ret_fd);
-/* Maps it. What is fixed in size is locked (as far as the limit on locked memory allows), blocks are not. */
+/* Maps it; -EPROTO: it is of another layout. What is fixed in size is locked (as far as the limit on locked
+ * memory allows), blocks are not. */
 int flight_map(int fd, struct flight **ret);
 /* NULL is fine. */
 void flight_unmap(struct flight *flight);

@@ -5,8 +5,8 @@
  *
  * It parses nothing that comes from the store or from readers, but for the number, operation and inode of a
  * request that workers die of; maps no key; and waits for nobody: everything is one poll loop with deadlines.
- * Only an upgrade and an adoption stop it, for 2 s at most each, to ask the new program or the old worker. It
- * never touches its own mount.
+ * Only an upgrade and an adoption stop it, for some seconds at most, to ask the new program or the old
+ * worker. It never touches its own mount.
  */
 #ifndef KEYFS_SUPERVISE_SUPERVISE_H
 #define KEYFS_SUPERVISE_SUPERVISE_H
@@ -72,6 +72,11 @@ void supervise_take_held(int ret_held[SUPERVISE_HELD]);
  * *ret_read_only: how it was mounted. */
 bool supervise_can_adopt(const int held[SUPERVISE_HELD], const char *store, const char *mountpoint,
 			 bool *ret_read_only);
+/*
+ * It is not, or is of another version: the manager forgets it, what of it is mounted at that place is taken
+ * away, without asking it anything, and all of it is closed and -1.
+ */
+void supervise_drop_held(int held[SUPERVISE_HELD], const char *mountpoint);
 
 /*
  * Serves the mount until it ends.  0: unmounted. Otherwise a negative errno: *ret says why when it did not

@@ -195,7 +195,7 @@ static int prepare(const struct arguments *arguments, struct supervise_config *c
 					 "a store has one mount; bind mounts show it elsewhere");
 	if (supervise_can_adopt(config->held, config->store, config->mountpoint, &config->read_only))
 		return get_secret(arguments, config);
-	close_held(config); /* of a mount that is over */
+	supervise_drop_held(config->held, config->mountpoint);
 	r = mount_point_prepare(config->mountpoint, config->store, &failure);
 	if (r < 0)
 		return complain(config->mountpoint, r, &failure);

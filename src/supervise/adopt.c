@@ -7,6 +7,7 @@
 
 #include "child.h"
 #include "cleanup.h"
+#include "manager.h"
 #include "mount.h"
 #include "mount_point.h"
 #include "packet.h"
@@ -97,13 +98,40 @@ bool supervise_can_adopt(const int held[SUPERVISE_HELD], const char *store, cons
 	struct control_status before = {.version = 0};
 	struct flight *flight;
 	dev_t device;
+	bool is_it;
 
 	if (held[0] < 0 || held[1] < 0 || held[2] < 0 || mount_is_over(held[0]) ||
 	    mount_point_find(mountpoint, &device) < 0 || flight_map(held[2], &flight) < 0)
 		return false;
 	memcpy(&before, flight->mount, sizeof(before));
 	flight_unmap(flight);
-	*ret_read_only = before.is_read_only;
-	return before.version == CONTROL_VERSION && strcmp(before.store, store) == 0 &&
-	       strcmp(before.mountpoint, mountpoint) == 0;
+	is_it = before.version == CONTROL_VERSION && strcmp(before.store, store) == 0 &&
+		strcmp(before.mountpoint, mountpoint) == 0;
+	if (is_it)
+		*ret_read_only = before.is_read_only;
+	return is_it;
+}
+
+void supervise_drop_held(int held[SUPERVISE_HELD], const char *mountpoint)
+{
+	dev_t device;
+	bool is_any = false;
+
+	for (unsigned i = 0; i < SUPERVISE_HELD; i++)
+		is_any = is_any || held[i] >= 0;
+	if (!is_any)
+		return;
+	manager_forget();
+	if (held[0] >= 0 && !mount_is_over(held[0]) && mount_point_find(mountpoint, &device) == 0)
+		(void)mount_point_detach(mountpoint);
+	for (unsigned i = 0; i < SUPERVISE_HELD; i++) {
+		cleanup_close(&held[i]);
+		held[i] = -1;
+	}
+}
+
+void adopt_give_up(struct supervisor *supervisor)
+{
+	manager_forget();
+	(void)mount_point_detach(supervisor->config->mountpoint);
 }

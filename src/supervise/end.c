@@ -48,7 +48,7 @@ void supervisor_detach(struct supervisor *supervisor)
 	int r;
 
 	if (supervisor->is_adopted && supervisor->phase < PHASE_SERVING)
-		return; /* its old worker serves it, and goes on */
+		return; /* its old worker serves it and goes on, or it is kept for another try */
 	if (supervisor->device == 0 || mount_point_find(mountpoint, &device) < 0 ||
 	    device != supervisor->device)
 		return;
@@ -96,6 +96,8 @@ void supervisor_stop(struct supervisor *supervisor)
 		upgrade_answer(supervisor, -ECANCELED, "the mount is being ended");
 	supervisor->deadline = clock_ms() + DETACHED_MS; /* detaching may take some of it */
 	supervisor_detach(supervisor);
+	if (supervisor->phase < PHASE_SERVING && supervisor->config->held[0] >= 0)
+		adopt_give_up(supervisor); /* there will be no other try */
 	if (supervisor->phase < PHASE_SERVING)
 		supervisor_kill(supervisor);
 	else
@@ -123,6 +125,8 @@ void supervisor_cut_off(struct supervisor *supervisor, bool is_counted)
 void supervisor_part(struct supervisor *supervisor)
 {
 	supervisor->phase = PHASE_OVER;
+	if (supervisor->upgrade.is_wanted || supervisor->upgrade.is_preparing)
+		upgrade_answer(supervisor, -ECANCELED, "the mount has ended");
 	if (supervisor->standby.pid == 0)
 		return;
 	cleanup_close(&supervisor->standby.control);

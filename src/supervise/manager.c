@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@ static int connect_to_manager(void)
 {
 	CLEANUP(cleanup_close) int fd = -1;
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const struct timeval patience = {.tv_sec = 1};
 	const char *path = getenv("NOTIFY_SOCKET");
 	size_t len = path ? strlen(path) : 0;
 
@@ -28,9 +30,10 @@ static int connect_to_manager(void)
 	memcpy(address.sun_path, path, len);
 	if (path[0] == '@')
 		address.sun_path[0] = '\0'; /* of the abstract name space */
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&address,
-			      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0 ||
+	    connect(fd, (const struct sockaddr *)&address,
+		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
 		return -1;
 	return take_fd(&fd);
 }
@@ -82,10 +85,14 @@ static int n_passed(void)
 
 static void take_one(int fd, const char *name, size_t len, int ret_held[SUPERVISE_HELD])
 {
-	for (unsigned i = 0; i < SUPERVISE_HELD; i++)
+	for (unsigned i = 0; i < SUPERVISE_HELD; i++) {
 		if (ret_held[i] < 0 && strlen(names[i]) == len && memcmp(names[i], name, len) == 0 &&
-		    fcntl(fd, F_SETFD, FD_CLOEXEC) == 0)
+		    fcntl(fd, F_SETFD, FD_CLOEXEC) == 0) {
 			ret_held[i] = fd;
+			return;
+		}
+	}
+	(void)close(fd); /* nothing of ours */
 }
 
 void supervise_take_held(int ret_held[SUPERVISE_HELD])

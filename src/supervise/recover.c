@@ -231,6 +231,9 @@ void recover_on_ready(struct supervisor *supervisor)
 		promote(supervisor);
 	else if (supervisor->upgrade.is_preparing)
 		upgrade_become(supervisor);
+	else if (supervisor->active
+			 .is_new) /* it stood in while an upgrade was prepared that came to nothing */
+		upgrade_end_old(supervisor);
 	else
 		upgrade_hand_over(supervisor);
 }
@@ -240,8 +243,8 @@ void recover_on_failed(struct supervisor *supervisor, const struct handoff_messa
 	log_line(LOG_LEVEL_ERROR, "another worker cannot start", message->code);
 	(void)snprintf(supervisor->status.last_death, sizeof(supervisor->status.last_death),
 		       "cannot start: %.48s", message->what);
-	if (supervisor->upgrade.is_preparing)
-		upgrade_refuse(supervisor, message->code < 0 ? message->code : -EIO, message->what);
+	if (supervisor->upgrade.is_preparing) /* it ends now, and the next one is of this program */
+		upgrade_answer(supervisor, message->code < 0 ? message->code : -EIO, message->what);
 }
 
 /* --- deaths --- */
@@ -299,14 +302,15 @@ void recover_on_active_gone(struct supervisor *supervisor, int status)
 void recover_on_standby_gone(struct supervisor *supervisor, int status)
 {
 	(void)status;
-	worker_read(supervisor, &supervisor->standby);
+	supervisor->standby.pid = 0;
+	worker_read(supervisor, &supervisor->standby); /* its last words */
 	worker_forget(&supervisor->standby);
 	if (supervisor->phase == PHASE_PARTING) {
 		supervisor->phase = PHASE_OVER;
 		return;
 	}
 	if (supervisor->upgrade.is_preparing)
-		upgrade_refuse(supervisor, -EIO, "a worker of the new program ended before it was ready");
+		upgrade_answer(supervisor, -EIO, "a worker of the new program ended before it was ready");
 	supervisor->n_failures++;
 	recover_keep_standby(supervisor);
 }

@@ -112,6 +112,8 @@ void start_on_ready(struct supervisor *supervisor)
 	supervisor->active.is_ready = true;
 	recover_go(supervisor);
 	supervisor_settle(supervisor, SUPERVISE_MOUNTPOINT, 0, &none);
+	if (supervisor->config->foreground && supervisor->config->held[0] < 0)
+		manager_forget(); /* of an earlier mount: there is room for one */
 	if (supervisor->config->foreground)
 		manager_ready((const int[]){supervisor->fuse, supervisor->init, supervisor->flight_fd});
 	recover_keep_standby(supervisor);

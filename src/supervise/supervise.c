@@ -77,7 +77,7 @@ static void expire(struct supervisor *supervisor)
 		supervisor_cut_off(supervisor, false);
 		break;
 	case PHASE_PARTING:
-		(void)kill(supervisor->standby.pid, SIGKILL);
+		worker_kill(&supervisor->standby);
 		supervisor->deadline = now + KILLED_MS;
 		supervisor->phase = PHASE_OVER; /* it only reads, and nobody waits for it */
 		break;

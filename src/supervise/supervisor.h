@@ -67,6 +67,7 @@ struct worker {
 	pid_t pid;	/* 0: none */
 	int control;	/* our end of the handoff; -1 when the worker has closed its own */
 	bool is_ready;
+	bool is_new; /* of the program that an upgrade was to change to */
 };
 
 /* What the last look at the active worker saw (recover.c). */
@@ -207,6 +208,8 @@ static inline bool is_adopting(const struct supervise_config *config)
 
 /* The mount, from the worker that serves it, or as it was kept; the new worker has unlocked the store. */
 int adopt_mount(struct supervisor *supervisor, struct failure *reterr);
+/* A kept mount that is not to be served after all. */
+void adopt_give_up(struct supervisor *supervisor);
 /* The new worker is ready: the old one is gone when this returns. -ETIMEDOUT */
 int adopt_replace(struct supervisor *supervisor);
 

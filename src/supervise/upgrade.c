@@ -212,6 +212,8 @@ void upgrade_become(struct supervisor *supervisor)
 void upgrade_expire(struct supervisor *supervisor)
 {
 	supervisor->upgrade.next = NO_DEADLINE;
+	if (supervisor->phase != PHASE_SERVING)
+		return;
 	if (supervisor->upgrade.is_preparing)
 		upgrade_refuse(supervisor, -ETIMEDOUT, "a worker of the new program does not get ready");
 	else

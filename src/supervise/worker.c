@@ -61,7 +61,8 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, int secre
 		return fail(reterr, -errno, "cannot start the worker", NULL);
 	if (pid == 0)
 		become_worker(program, config->store, theirs, secret);
-	*worker = (struct worker){.started = clock_ms(), .pid = pid, .control = -1};
+	*worker = (struct worker){
+		.started = clock_ms(), .pid = pid, .control = -1, .is_new = supervisor->upgrade.is_preparing};
 	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
 		return -errno;
 	worker->control = take_fd(&ours);
@@ -75,6 +76,14 @@ int worker_send(const struct worker *worker, enum handoff_kind kind, const int *
 	if (worker->control < 0)
 		return -EPIPE;
 	return handoff_send(worker->control, &message, fds, n_fds);
+}
+
+void worker_kill(struct worker *worker)
+{
+	if (worker->pid <= 0)
+		return; /* 0 would be all of our group */
+	(void)kill(worker->pid, SIGKILL);
+	worker->killed = clock_ms();
 }
 
 static void on_counts(struct supervisor *supervisor, const struct handoff_message *message)
@@ -124,7 +133,7 @@ void worker_read(struct supervisor *supervisor, struct worker *worker)
 		if (r < 0) {
 			(void)close(take_fd(&worker->control));
 			if (worker == &supervisor->standby) /* one that can't be talked to is none */
-				(void)kill(worker->pid, SIGKILL);
+				worker_kill(worker);
 			return;
 		}
 		if (worker == &supervisor->active)
@@ -133,12 +142,6 @@ void worker_read(struct supervisor *supervisor, struct worker *worker)
 			on_standby(supervisor, &message);
 		handoff_close_fds(fds);
 	}
-}
-
-void worker_kill(struct worker *worker)
-{
-	(void)kill(worker->pid, SIGKILL);
-	worker->killed = clock_ms();
 }
 
 void worker_forget(struct worker *worker)

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -308,6 +309,61 @@ def test_what_was_kept_of_another_mount_is_not_used(made, manager):
     wait_for(lambda: manager.heard("READY"), "the service to be ready again")
     assert (kf / FIELD).read_bytes() == b"secret"
     assert kf.status()["worker_restarts"] == 0
+
+
+def spoil_version(manager):
+    os.pwrite(manager.kept["keyfs-flight"], b"\xff", 8)  # include/base/flight.h
+
+
+@pytest.mark.parametrize("spoil", [spoil_version, lambda manager: manager.forget("keyfs-init")], ids=["version", "missing"])
+def test_what_cannot_be_adopted_is_given_up(made, manager, spoil):
+    """As after an update of the package: a new mount, and who waited for the old one is told."""
+    kf = made
+    manager.listen()
+    kill_service(kf)
+    spoil(manager)
+    old = os.fstat(manager.kept["keyfs-flight"]).st_ino
+    manager.start()
+    wait_for(lambda: manager.heard("READY"), "the service to be ready again")
+    assert (kf / FIELD).read_bytes() == b"secret"
+    assert set(manager.kept) == {"keyfs-fuse", "keyfs-init", "keyfs-flight"}
+    assert os.fstat(manager.kept["keyfs-flight"]).st_ino != old
+    kill_service(kf)
+    manager.start()  # and what is kept now belongs together
+    wait_for(lambda: manager.heard("READY"), "the service to be ready again")
+    assert (kf / FIELD).read_bytes() == b"secret"
+
+
+def test_a_service_that_is_stopped_before_it_is_ready_again_leaves_no_mount(made, manager):
+    kf = made
+    manager.listen()
+    kill_service(kf)
+    manager.start()
+    children = Path(f"/proc/{kf.process.pid}/task/{kf.process.pid}/children")
+    [worker] = wait_for(lambda: children.read_text().split(), "the worker")
+    os.kill(int(worker), signal.SIGSTOP)
+    kf.process.terminate()
+    kf.process.wait(15)
+    kf.process = None
+    manager.listen()
+    assert not manager.kept and not kf.is_mounted()
+
+
+def test_a_worker_of_another_version_is_not_adopted(kf):
+    worker = kill_supervisor(kf)
+    [flight] = [fd for fd in Path(f"/proc/{worker}/fd").iterdir() if "keyfs-flight" in os.readlink(fd)]
+    with open(flight, "r+b", buffering=0) as file:
+        file.seek(8)
+        version = file.read(1)
+        file.seek(8)
+        file.write(b"\xff")
+        kf.start()
+        assert kf.process.wait(DEADLINE) == 1
+        assert "the worker that is left does not hand the mount over" in kf.output.read_text()
+        assert (kf / FIELD).read_bytes() == b"secret" and is_running(worker)
+        file.seek(8)
+        file.write(version)
+    adopt(kf)
 
 
 def test_a_service_that_ends_while_files_are_open_cuts_them_off(made, manager):

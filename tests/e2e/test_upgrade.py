@@ -158,6 +158,28 @@ def test_a_program_whose_workers_cannot_start_leaves_the_old_one(kf, serves):
     assert program_of(kf.worker()) == program_of(kf.process.pid) != old
 
 
+def test_a_worker_that_stood_in_is_replaced_when_the_upgrade_comes_to_nothing(kf):
+    """The old worker dies while the upgrade is prepared; the first new worker serves then, the second cannot start."""
+    real, first = kf.place / "bin/real", kf.place / "first"
+    shutil.copy(KEYFS, real)
+    start = f"if mkdir {first}; then read line < {kf.place}/go; else exit 1; fi"
+    os.mkfifo(kf.place / "go")
+    install(kf, f'#!/bin/sh\nif [ "$1" = serve ]; then {start}; fi\nexec {real} "$@"\n'.encode())
+    old = program_of(kf.process.pid)
+    results = []
+    upgrade = threading.Thread(target=lambda: results.append(kf.run("upgrade", kf.mnt)))
+    upgrade.start()
+    wait_for(first.exists, "the first worker of the new program")
+    worker = kf.worker()
+    kill(worker)
+    (kf.place / "go").write_text("\n")
+    upgrade.join(DEADLINE)
+    assert results[0].returncode == 1 and "the old one goes on" in results[0].stderr
+    assert (kf / FIELD).read_bytes() == b"secret"
+    wait_for(lambda: kf.worker() not in (0, worker) and program_of(kf.worker()) == old, "a worker of the old program")
+    assert (kf / FIELD).read_bytes() == b"secret"
+
+
 @pytest.mark.timeout(90)
 def test_a_program_whose_workers_hang_leaves_the_old_one(kf):
     """Readers notice nothing meanwhile; and when the worker is killed then, one of the old program takes over."""
