@@ -346,6 +346,24 @@ static bool will_be_idle(const struct write_handle *handle)
 	       handle->file->state != OPEN_GONE;
 }
 
+/* One transaction may store several handles of a file: they have one version, and the last one has the bytes.
+ */
+static void others_are_older(struct open_files *files, const struct write_handle *handle, uint64_t version)
+{
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++) {
+		for (struct write_handle *at = files->handles[i]; at; at = at->next) {
+			if (at == handle || at->file != handle->file)
+				continue;
+			idle_remove(files->flight, at->idle_stored);
+			at->idle_stored = IDLE_NONE;
+			if (at->version != version)
+				continue;
+			at->version = 0;
+			not_idle(files, at);
+		}
+	}
+}
+
 void handle_committing(struct open_files *files, const struct commit *commit, const struct vault_entry *entry,
 		       uint64_t generation)
 {
@@ -356,6 +374,7 @@ void handle_committing(struct open_files *files, const struct commit *commit, co
 		return;
 	idle_remove(files->flight, handle->idle_stored); /* of a transaction that was undone */
 	handle->idle_stored = IDLE_NONE;
+	others_are_older(files, handle, entry->value_version);
 	if (will_be_idle(handle))
 		handle->idle_stored = idle_add_stored(files->flight, handle, entry, generation);
 }
@@ -390,7 +409,7 @@ void handle_committed(struct open_files *files, struct commit *commit, int resul
 		take_back(files, handle);
 	commit->value = NULL;
 	if (result == 0 && entry)
-		handle->version = entry->value_version;
+		others_are_older(files, handle, handle->version = entry->value_version);
 	if (result < 0)
 		handle->error = result;
 	else if (entry)

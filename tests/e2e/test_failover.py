@@ -348,7 +348,7 @@ def traced(thread, inject, log):
         wait_for(is_traced, "strace to be there")
         yield tracer
     finally:
-        tracer.terminate()
+        tracer.kill()  # it may be in the middle of a delay
         tracer.wait(DEADLINE)
         tracer.stderr.close()
 
@@ -521,6 +521,33 @@ def test_a_commit_that_failed_is_not_taken_for_one_that_came_after_it(kf, field)
             assert result == errno.EIO and not path.exists(), path
     assert len(results) == 3 and results[paths[0]] == errno.EIO
     kf.ok("check", kf.mnt)
+
+
+def test_two_writers_that_were_stored_at_once_are_not_mixed(kf, field):
+    """One transaction stores both: the second one's value is there, and the first one's copy is of an older one."""
+    wait_for_standby(kf)
+    other = os.open(field.with_name("OTHER"), os.O_WRONLY | os.O_CREAT)
+    one, two = [os.open(field, os.O_WRONLY | os.O_TRUNC) for _ in range(2)]
+    for fd, value in ((other, b"x"), (one, b"aaaa"), (two, b"bb")):
+        os.write(fd, value)
+    stops = "fdatasync:delay_enter=1000000:when=1"
+    with traced(writer_thread(kf.worker()), stops, kf.place / "trace"), ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(os.fsync, other)]
+        wait_for(lambda: "fdatasync" in (kf.place / "trace").read_text(), "the first commit")
+        calls += [pool.submit(os.close, os.dup(fd)) for fd in (one, two)]  # queued meanwhile
+        for call in calls:
+            call.result(DEADLINE)
+    was = field.read_bytes()
+    kill_worker(kf)
+    older, its = (one, b"aaaac") if was == b"bb" else (two, b"bb\0\0c")
+    with contextlib.suppress(OSError):
+        os.pwrite(older, b"c", 4)
+    with contextlib.suppress(OSError):
+        os.close(older)
+    assert was in (b"aaaa", b"bb")
+    assert field.read_bytes() in (was, its)
+    for fd in (other, two if older == one else one):
+        os.close(fd)
 
 
 # --- an answer that was given is not given again ---
