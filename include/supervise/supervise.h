@@ -86,7 +86,7 @@ int supervise_run(const struct supervise_config *config, struct supervise_outcom
 
 /*
  * For a supervisor that becomes a newer program (upgrade.c): state is the descriptor that it passes on.
- * supervise_question says whether this program could go on from there, and changes nothing; -EPROTO.
+ * supervise_question does all that can fail on the way from there, and changes nothing; -EPROTO and others.
  * supervise_resume goes on, as supervise_run does.
  */
 int supervise_question(int state);

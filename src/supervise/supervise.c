@@ -258,9 +258,26 @@ int supervise_run(const struct supervise_config *config, struct supervise_outcom
 	return run(&supervisor);
 }
 
+/* All that can fail. */
+static int resume(int state, struct supervise_config *config, struct supervisor *supervisor)
+{
+	int r;
+
+	clients_init(supervisor);
+	r = upgrade_resume(state, config, supervisor);
+	if (r < 0)
+		return r;
+	supervisor->signals = open_signals();
+	return supervisor->signals < 0 ? -errno : 0;
+}
+
 int supervise_question(int state)
 {
-	return upgrade_question(state);
+	struct supervise_config config = {.held = {-1, -1, -1}, .lock = -1, .secret = -1, .report = -1};
+	struct supervise_outcome outcome = {.code = 0};
+	struct supervisor supervisor = supervisor_of(&config, &outcome);
+
+	return resume(state, &config, &supervisor);
 }
 
 int supervise_resume(int state, const char *program)
@@ -269,18 +286,13 @@ int supervise_resume(int state, const char *program)
 		.program = program, .held = {-1, -1, -1}, .lock = -1, .secret = -1, .report = -1};
 	struct supervise_outcome outcome = {.code = 0};
 	struct supervisor supervisor = supervisor_of(&config, &outcome);
-	int r;
+	int r = resume(state, &config, &supervisor);
 
-	clients_init(&supervisor);
-	r = upgrade_resume(state, &config, &supervisor);
 	if (r < 0)
 		return r;
 	(void)snprintf(supervisor.status.release, sizeof(supervisor.status.release), "%s", KEYFS_VERSION);
 	if (!config.foreground)
 		log_to_syslog();
-	supervisor.signals = open_signals();
-	if (supervisor.signals < 0)
-		return -errno;
 	recover_keep_standby(&supervisor);
 	upgrade_hand_over(&supervisor);
 	return run(&supervisor);

@@ -225,8 +225,7 @@ void upgrade_refuse(struct supervisor *supervisor, int code, const char *what);
 void upgrade_expire(struct supervisor *supervisor);
 /* What came of it, to all who wait. */
 void upgrade_answer(struct supervisor *supervisor, int code, const char *what);
-/* In the new program: whether it understands the state; -EPROTO. Then, takes it over. */
-int upgrade_question(int fd);
+/* In the new program: takes the state over. -EPROTO: it is of another version. */
 int upgrade_resume(int fd, struct supervise_config *ret_config, struct supervisor *supervisor);
 /* The new worker is ready, or it is time to ask again: ends the old one, unless files are open for writing.
  */

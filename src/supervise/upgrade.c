@@ -2,9 +2,9 @@
  * An upgrade: the supervisor becomes the program that is now where its own was started from, and keeps its
  * pid, its children and its descriptors; then a worker of the new program takes over from the old one.
  *
- * The new program is first asked, in a child, whether it understands what it would be handed.  Then a standby
- * of it is started, which has to unlock the store and be ready.  Until then nothing has changed: a program
- * that cannot do it leaves the old one as it was, supervisor, worker and all that come after it.
+ * The new program is first asked, in a child that has all of it, whether it can go on from there.  Then a
+ * standby of it is started, which has to unlock the store and be ready.  Until then nothing has changed: a
+ * program that cannot do it leaves the old one as it was, supervisor, worker and all that come after it.
  */
 #include "supervisor.h"
 
@@ -129,7 +129,7 @@ static void run_new(const struct supervisor *supervisor, int state, bool is_ques
 }
 
 /* 0, or why the new program will not do. */
-static int ask(const struct supervisor *supervisor, int state)
+static int ask(struct supervisor *supervisor, int state)
 {
 	pid_t pid = fork();
 	int status, r;
@@ -138,6 +138,7 @@ static int ask(const struct supervisor *supervisor, int state)
 		return -errno;
 	if (pid == 0) {
 		child_reset_signals();
+		set_cloexec(supervisor, false); /* of this child's descriptors */
 		run_new(supervisor, state, true);
 		_exit(127);
 	}
@@ -234,13 +235,6 @@ static int read_state(int fd, struct state *ret)
 	    ret->status.version != CONTROL_VERSION)
 		return -EPROTO;
 	return 0;
-}
-
-int upgrade_question(int fd)
-{
-	struct state state;
-
-	return read_state(fd, &state);
 }
 
 int upgrade_resume(int fd, struct supervise_config *ret_config, struct supervisor *supervisor)
