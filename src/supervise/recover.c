@@ -323,20 +323,28 @@ void recover_on_nobody(struct supervisor *supervisor)
 
 /* --- the watch --- */
 
+/* In the journal: more than the writer thread has, so one of them is in the loop's hands. */
+static bool is_in_journal(const struct flight *flight)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < FLIGHT_SLOTS; i++) {
+		const struct fuse_in_header *in = (const void *)flight->slots[i].request;
+
+		n += atomic_load(&flight->slots[i].number) != 0 && in->len != 0;
+	}
+	return n > atomic_load(&flight->n_waiting);
+}
+
 /* The kernel has one for the worker, or the loop has it, from the moment in which it was read. */
 static bool has_requests(const struct supervisor *supervisor)
 {
 	struct pollfd device = {.fd = supervisor->fuse, .events = POLLIN};
-	const struct flight *flight = supervisor->flight;
 
-	if (atomic_load(&flight->loop.unique) != 0)
+	if (atomic_load(&supervisor->flight->loop.unique) != 0)
 		return true;
-	for (unsigned i = 0; supervisor->has_journal && i < FLIGHT_SLOTS; i++) {
-		const struct fuse_in_header *in = (const void *)flight->slots[i].request;
-
-		if (atomic_load(&flight->slots[i].number) != 0 && in->len != 0)
-			return true;
-	}
+	if (supervisor->has_journal && is_in_journal(supervisor->flight))
+		return true;
 	return poll(&device, 1, 0) == 1 && (device.revents & POLLIN);
 }
 
