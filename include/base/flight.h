@@ -59,6 +59,7 @@ struct flight_done {
 struct flight_idle {
 	atomic_uint_least64_t fh;		/* 0: free */
 	uint64_t generation;			/* true from that one of the store on */
+	uint64_t sequence;			/* a handle may be at two places: the later one counts */
 	unsigned char entry[FLIGHT_ENTRY_SIZE]; /* a struct idle (fs/idle.h), as it is in memory */
 };
 
@@ -120,6 +121,7 @@ struct flight {
 	atomic_uint_least64_t lost_at_ns; /* monotonic: when the last worker was found dead; 0: not waiting */
 	atomic_uint_least64_t longest_pause_ns; /* from there to the next worker's first reading */
 	struct flight_done done;
+	uint64_t idle_sequence; /* of what was written last */
 	struct flight_idle idle[FLIGHT_IDLE_MAX];
 	struct flight_change changes[FLIGHT_CHANGES];
 	struct flight_slot slots[FLIGHT_SLOTS];

@@ -27,10 +27,12 @@ static struct idle idle_of(const struct write_handle *handle)
 	};
 }
 
-static void put(struct flight_idle *at, uint64_t fh, struct idle *idle, uint64_t generation)
+static void put(struct flight *flight, struct flight_idle *at, uint64_t fh, struct idle *idle,
+		uint64_t generation)
 {
 	idle->entry.type = NULL; /* a pointer is of no use to another process */
 	at->generation = generation;
+	at->sequence = ++flight->idle_sequence;
 	memcpy(at->entry, idle, sizeof(*idle));
 	atomic_store(&at->fh, fh);
 }
@@ -42,7 +44,7 @@ static int add(struct flight *flight, uint64_t fh, struct idle *idle, uint64_t g
 
 		if (atomic_load(&at->fh) != 0)
 			continue;
-		put(at, fh, idle, generation);
+		put(flight, at, fh, idle, generation);
 		return i;
 	}
 	return IDLE_NONE;
@@ -68,13 +70,20 @@ int idle_add_stored(struct flight *flight, const struct write_handle *handle, co
 	return add(flight, handle->fh, &idle, generation);
 }
 
-void idle_update(struct flight *flight, const struct write_handle *handle)
+int idle_update(struct flight *flight, const struct write_handle *handle)
 {
 	struct flight_idle *at = &flight->idle[handle->idle];
 	struct idle idle = idle_of(handle);
+	int place = add(flight, handle->fh, &idle, 0);
 
+	/* At no moment is it at no place, unless there is no other one. */
+	if (place != IDLE_NONE) {
+		idle_remove(flight, handle->idle);
+		return place;
+	}
 	atomic_store(&at->fh, 0);
-	put(at, handle->fh, &idle, 0);
+	put(flight, at, handle->fh, &idle, 0);
+	return handle->idle;
 }
 
 void idle_remove(struct flight *flight, int place)
@@ -96,14 +105,14 @@ static uint64_t true_handle(const struct flight *flight, int place, uint64_t gen
 	return at->generation <= generation ? atomic_load(&at->fh) : 0;
 }
 
-/* The same handle is at another place, as it has become since. */
+/* The same handle is at another place, as it was written down later. */
 static bool is_outdated(const struct flight *flight, int place, uint64_t generation)
 {
 	uint64_t fh = atomic_load(&flight->idle[place].fh);
 
 	for (int i = 0; i < FLIGHT_IDLE_MAX; i++)
 		if (true_handle(flight, i, generation) == fh &&
-		    flight->idle[i].generation > flight->idle[place].generation)
+		    flight->idle[i].sequence > flight->idle[place].sequence)
 			return true;
 	return false;
 }
@@ -161,7 +170,7 @@ static void make(struct flight *flight, uint64_t from, const struct idle_change 
 		if (change->state == OPEN_LIVE)
 			idle.version = change->entry.value_version;
 		atomic_store(&at->fh, 0);
-		put(at, fh, &idle, 0);
+		put(flight, at, fh, &idle, 0);
 	}
 }
 

@@ -39,8 +39,8 @@ int idle_add(struct flight *flight, const struct write_handle *handle);
 /* The same, as it will be when entry is stored by the transaction that makes that generation. */
 int idle_add_stored(struct flight *flight, const struct write_handle *handle, const struct vault_entry *entry,
 		    uint64_t generation);
-/* What its file is has changed. */
-void idle_update(struct flight *flight, const struct write_handle *handle);
+/* What its file is has changed: its new place. */
+int idle_update(struct flight *flight, const struct write_handle *handle);
 /* IDLE_NONE is fine. */
 void idle_remove(struct flight *flight, int place);
 

@@ -74,7 +74,7 @@ static void record_again(struct open_files *files, const struct open_file *file)
 				continue;
 			n--;
 			if (at->idle != IDLE_NONE)
-				idle_update(files->flight, at);
+				at->idle = idle_update(files->flight, at);
 		}
 	}
 }
@@ -533,7 +533,7 @@ static void move_handles(struct open_files *files, struct open_file *from, struc
 			to->n_handles++;
 			n--;
 			if (at->idle != IDLE_NONE)
-				idle_update(files->flight, at);
+				at->idle = idle_update(files->flight, at);
 			drop_file(files, from);
 		}
 	}
