@@ -22,12 +22,22 @@ void inherit_destroy(struct inherited *inherited)
 	(void)pthread_mutex_destroy(&inherited->mutex);
 }
 
+/* The record of the transaction that made that generation, or NULL. */
+static struct flight_done *done_of(struct fs *fs, uint64_t generation)
+{
+	for (unsigned i = 0; i < 2 && generation != 0; i++)
+		if (atomic_load(&fs->flight->done[i].generation) == generation)
+			return &fs->flight->done[i];
+	return NULL;
+}
+
 int inherit_take(struct fs *fs, uint64_t generation)
 {
-	const struct flight_done *done = &fs->flight->done;
-	size_t n = done->n;
+	const struct flight_done *done = done_of(fs, generation);
+	size_t n = done ? done->n : 0;
 
-	if (atomic_load(&done->generation) != generation || n == 0)
+	fs->inherited.generation = generation;
+	if (n == 0)
 		return 0;
 	if (n > FLIGHT_DONE_MAX)
 		return -EPROTO;
@@ -146,9 +156,11 @@ static size_t note(struct flight_done *done, size_t n, uint64_t unique)
 
 int inherit_note(struct fs *fs, uint64_t generation, const struct job *batch)
 {
-	struct flight_done *done = &fs->flight->done;
+	struct flight_done *done = done_of(fs, fs->inherited.generation);
 	size_t n = 0;
 
+	/* That one is true until the transaction is committed: the other one is written. */
+	done = done == &fs->flight->done[0] ? &fs->flight->done[1] : &fs->flight->done[0];
 	atomic_store(&done->generation, 0);
 	(void)pthread_mutex_lock(&fs->inherited.mutex);
 	for (size_t i = 0; i < fs->inherited.n; i++)
@@ -167,9 +179,12 @@ int inherit_note(struct fs *fs, uint64_t generation, const struct job *batch)
 	return 0;
 }
 
-void inherit_unnote(struct fs *fs, const struct job *batch)
+void inherit_unnote(struct fs *fs, uint64_t generation, const struct job *batch)
 {
-	atomic_store(&fs->flight->done.generation, 0);
+	struct flight_done *done = done_of(fs, generation);
+
+	if (done)
+		atomic_store(&done->generation, 0);
 	for (const struct job *job = batch; job; job = job->next)
 		if (job->commit.fh != 0)
 			handle_not_committing(&fs->open_files, &job->commit);

@@ -26,7 +26,8 @@ struct fs;
 struct inherited {
 	pthread_mutex_t mutex;
 	size_t n;
-	uint64_t *requests; /* their unique numbers */
+	uint64_t *requests;  /* their unique numbers */
+	uint64_t generation; /* of the store, as it is now: the writer thread's */
 };
 
 void inherit_init(struct inherited *inherited);
@@ -51,6 +52,6 @@ bool inherit_answers(struct fs *fs, struct fuse_in_header *in, size_t *len);
 int inherit_note(struct fs *fs, uint64_t generation, const struct job *batch);
 
 /* The transaction was undone: no record of it may come true with a later one. */
-void inherit_unnote(struct fs *fs, const struct job *batch);
+void inherit_unnote(struct fs *fs, uint64_t generation, const struct job *batch);
 
 #endif

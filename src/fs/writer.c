@@ -82,7 +82,9 @@ static int commit(struct writer *writer, const struct job *batch)
 	else
 		vault_rollback(writer->vault);
 	if (r < 0)
-		inherit_unnote(writer->fs, batch);
+		inherit_unnote(writer->fs, generation, batch);
+	else if (generation != 0)
+		writer->fs->inherited.generation = generation;
 	return r;
 }
 

@@ -475,10 +475,10 @@ static void what_one_writes_into_the_flight_record_another_reads(void **state)
 	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
 	assert_int_equal(flight_map(fd, &one), 0);
 	assert_int_equal(flight_map(fd, &other), 0);
-	assert_int_equal(atomic_load(&other->done.generation), 0);
-	atomic_store(&one->done.generation, 7);
+	assert_int_equal(atomic_load(&other->done[0].generation), 0);
+	atomic_store(&one->done[0].generation, 7);
 	one->blocks[FLIGHT_BLOCKS - 1][FLIGHT_BLOCK_SIZE - 1] = 'x';
-	assert_int_equal(atomic_load(&other->done.generation), 7);
+	assert_int_equal(atomic_load(&other->done[0].generation), 7);
 	assert_int_equal(other->blocks[FLIGHT_BLOCKS - 1][FLIGHT_BLOCK_SIZE - 1], 'x');
 	flight_unmap(one);
 	flight_unmap(other);
