@@ -299,7 +299,13 @@ def place(request):
     watchdog.start()
     try:
         yield Path(path)
-        wait_for(lambda: not list(filter(is_running, keyfs_processes(path))), "the last process to end")
+        try:
+            # a covered mount ends after its files had their time, and beside this test there are others
+            wait_for(lambda: not list(filter(is_running, keyfs_processes(path))), "the last process to end", 3 * DEADLINE)
+        except AssertionError as error:
+            tasks = [task for pid in keyfs_processes(path) for task in Path(f"/proc/{pid}/task").iterdir()]
+            state = [f"{task}: {(task / 'stat').read_text()[:60]} {(task / 'wchan').read_text()}" for task in tasks]
+            raise AssertionError("\n".join([str(error), *state])) from error
         assert [where for where in mounts() if where.startswith(path)] == [], "left behind by the test"
     finally:
         watchdog.cancel()
