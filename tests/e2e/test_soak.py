@@ -6,14 +6,12 @@ soak.c has the clients, and says what they check.  KEYFS_SOAK_S is how long each
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 from conftest import DEADLINE, LONG, kill, process_state
-from test_containers import podman  # noqa: F401  (a fixture)
 from test_mount import AS_NOBODY, NOBODY_OWNS_IT, WITH_OPEN_FUSE, in_private_namespace
 
 SECONDS = float(os.environ.get("KEYFS_SOAK_S", 600 if LONG else 8))
@@ -140,26 +138,6 @@ def test_in_a_container(kf, keys, soak):
     box += ["--unshare-user", "--unshare-pid", "--die-with-parent"]
     counted = run(kf, "/soak", "/keys", 2, 2, prefix=box)
     assert counted["reads"] > 10 * SECONDS and counted["changes"] > 10 * SECONDS
-
-
-def test_in_a_container_that_has_one_file(kf, keys, soak, podman):  # noqa: F811
-    """A private bind mount of one value, which is rewritten and replaced outside."""
-    command = [soak, keys, 2, 2, 3600]
-    own = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    writers = subprocess.Popen(list(map(str, command)), **own)
-    try:
-        assert writers.stdout.readline() == "ready\n", writers.stderr.read()
-        for path in ("", "prod", "prod/custom", "prod/custom/w0"):
-            os.chmod(kf / path, 0o755)
-        box = podman.command_line(keys / "w0/VALUE", "/run/secret", options=["-v", f"{soak.parent}:/tmp:ro"])
-        os.killpg(writers.pid, signal.SIGSTOP)  # runc refuses a path that changes while it binds it
-        go_on = lambda: os.killpg(writers.pid, signal.SIGCONT)  # noqa: E731
-        counted = run(kf, "/tmp/soak", "/run/secret", 2, "w0", prefix=box, when_ready=go_on)
-        assert writers.poll() is None, writers.stderr.read()
-    finally:
-        os.killpg(writers.pid, signal.SIGKILL)
-        writers.wait(DEADLINE)
-    assert counted["reads"] > 10 * SECONDS
 
 
 def test_of_an_ordinary_user(made, soak):
