@@ -11,8 +11,8 @@
  * valid by one last store.  A successor trusts what it finds as it trusts the supervisor.
  *
  *   loop, writer   the request that each thread is at: one that kills worker after worker is found there
- *   done           which requests a transaction carries out, written before it commits.  The record is true if and
- *                  only if the store's generation is done.generation; so the successor knows of each request that
+ *   done           which requests a transaction carries out, written before it commits, and not over the record of the
+ *                  one before.  A record is true if and only if the store's generation is its generation; so the successor knows of each request that
  *                  comes again whether it was carried out (fs/inherit.h)
  *   idle           writing handles that a successor can go on with (fs/idle.h)
  *   changes        of files that are in memory alone, written before they are made, and cleared when the request is

@@ -5,8 +5,8 @@
  *
  * It parses nothing that comes from the store or from readers, but for the number, operation and inode of a
  * request that workers die of; maps no key; and waits for nobody: everything is one poll loop with deadlines.
- * Only an upgrade and an adoption stop it, for some seconds at most, to ask the new program or the old
- * worker. It never touches its own mount.
+ * Only an upgrade, an adoption and a service manager that does not read stop it, for some seconds at most. It
+ * never touches its own mount.
  */
 #ifndef KEYFS_SUPERVISE_SUPERVISE_H
 #define KEYFS_SUPERVISE_SUPERVISE_H

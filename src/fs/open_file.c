@@ -131,6 +131,13 @@ static void drop_copy(struct open_files *files, struct secret *copy)
 	secret_free(copy);
 }
 
+void open_files_forget_idle(struct open_files *files, struct write_handle *handle)
+{
+	idle_remove(files->flight, handle->idle);
+	idle_remove(files->flight, handle->idle_stored);
+	handle->idle = handle->idle_stored = IDLE_NONE;
+}
+
 void open_files_drop_handle(struct open_files *files, struct write_handle *handle)
 {
 	for (struct write_handle **at = handle_bucket(files, handle->fh); *at; at = &(*at)->next) {
@@ -141,8 +148,7 @@ void open_files_drop_handle(struct open_files *files, struct write_handle *handl
 	}
 	if (--files->n_handles == 0)
 		files->has_renamed = false;
-	idle_remove(files->flight, handle->idle);
-	idle_remove(files->flight, handle->idle_stored);
+	open_files_forget_idle(files, handle);
 	drop_file(files, handle->file);
 	drop_copy(files, handle->copy);
 	drop_copy(files, handle->stored);
@@ -645,24 +651,19 @@ bool open_file_is_writing_in(struct open_files *files, uint64_t key)
 	return false;
 }
 
-/* Also one that has not been written to yet; and no successor, who knows no errors, goes on with it. */
-static void exchanged(struct open_files *files, struct write_handle *handle)
-{
-	handle->error = -ESTALE;
-	idle_remove(files->flight, handle->idle);
-	idle_remove(files->flight, handle->idle_stored);
-	handle->idle = handle->idle_stored = IDLE_NONE;
-}
-
 void open_file_exchanged(struct open_files *files, uint64_t key)
 {
 	LOCKED(files);
 
 	/* All handles first: what makes them wrong is that their file is not gone yet. */
-	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
-		for (struct write_handle *at = files->handles[i]; at; at = at->next)
-			if (at->file->entry.parent == key && at->file->state != OPEN_GONE)
-				exchanged(files, at);
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++) {
+		for (struct write_handle *at = files->handles[i]; at; at = at->next) {
+			if (at->file->entry.parent != key || at->file->state == OPEN_GONE)
+				continue;
+			at->error = -ESTALE; /* also of one that has not been written to yet */
+			open_files_forget_idle(files, at);
+		}
+	}
 	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
 		for (struct open_file *at = files->files[i]; at; at = at->next)
 			if (at->entry.parent == key && at->state == OPEN_LIVE)

@@ -25,7 +25,9 @@ struct write_handle *open_files_find_handle(struct open_files *files, uint64_t f
 struct open_file *open_files_find(struct open_files *files, uint64_t ino);
 void open_files_drop_handle(struct open_files *files, struct write_handle *handle);
 
-/* No handle of the file can be gone on with by a successor. */
+/* A successor cannot go on with it, for one that knows no errors and no bytes that are not stored. */
+void open_files_forget_idle(struct open_files *files, struct write_handle *handle);
+/* The same for each handle of the file. */
 void open_files_not_idle(struct open_files *files, const struct open_file *file);
 
 /* What a handle shows. */

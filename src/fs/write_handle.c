@@ -148,20 +148,12 @@ static int apply_write(struct open_files *files, struct write_handle *handle,
 	return rule_value_so_far(rule_of(handle), secret_bytes(handle->copy));
 }
 
-/* A successor cannot go on with it. */
-static void not_idle(struct open_files *files, struct write_handle *handle)
-{
-	idle_remove(files->flight, handle->idle);
-	idle_remove(files->flight, handle->idle_stored);
-	handle->idle = handle->idle_stored = IDLE_NONE;
-}
-
 void open_files_not_idle(struct open_files *files, const struct open_file *file)
 {
 	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
 		for (struct write_handle *at = files->handles[i]; at; at = at->next)
 			if (at->file == file)
-				not_idle(files, at);
+				open_files_forget_idle(files, at);
 }
 
 /* Nothing is stored through it any more; and no successor, who knows no errors, goes on with it. */
@@ -169,12 +161,12 @@ static void set_error(struct open_files *files, struct write_handle *handle, int
 {
 	handle->error = error;
 	if (error < 0)
-		not_idle(files, handle);
+		open_files_forget_idle(files, handle);
 }
 
 static void note_change(struct open_files *files, struct write_handle *handle, uint64_t owner, int thread)
 {
-	not_idle(files, handle);
+	open_files_forget_idle(files, handle);
 	handle->is_changed = true;
 	handle->file->mtime_ns = VAULT_NOW;
 	note_writer(handle, owner, thread);
@@ -295,7 +287,7 @@ int handle_flush(struct open_files *files, uint64_t fh, const struct flusher *fl
 	if (handle->error < 0)
 		return handle->error;
 	if (flusher->is_killed)
-		not_idle(files, handle);
+		open_files_forget_idle(files, handle);
 	if (!must_store(files, handle, flusher))
 		return handle->n_commits > 0 ? FLUSH_WAIT : FLUSH_DONE;
 	r = rule_value(rule_of(handle), secret_bytes(content_of(handle)));
@@ -328,15 +320,19 @@ static void take_back(struct open_files *files, struct write_handle *handle)
 	secret_free(stored);
 }
 
+static void forget_stored(struct open_files *files, struct write_handle *handle)
+{
+	idle_remove(files->flight, handle->idle_stored);
+	handle->idle_stored = IDLE_NONE;
+}
+
 void handle_not_committing(struct open_files *files, const struct commit *commit)
 {
 	LOCKED(files);
 	struct write_handle *handle = open_files_find_handle(files, commit->fh);
 
-	if (!handle)
-		return;
-	idle_remove(files->flight, handle->idle_stored);
-	handle->idle_stored = IDLE_NONE;
+	if (handle)
+		forget_stored(files, handle);
 }
 
 /* All that was written is what is being stored. */
@@ -346,20 +342,15 @@ static bool will_be_idle(const struct write_handle *handle)
 	       handle->file->state != OPEN_GONE;
 }
 
-/* One transaction may store several handles of a file: they have one version, and the last one has the bytes.
- */
-static void others_are_older(struct open_files *files, const struct write_handle *handle, uint64_t version)
+/* Those that the same transaction stored before it have its version, and not its bytes. */
+static void others_are_older(struct open_files *files, const struct write_handle *handle)
 {
 	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++) {
 		for (struct write_handle *at = files->handles[i]; at; at = at->next) {
-			if (at == handle || at->file != handle->file)
-				continue;
-			idle_remove(files->flight, at->idle_stored);
-			at->idle_stored = IDLE_NONE;
-			if (at->version != version)
+			if (at == handle || at->file != handle->file || at->version != handle->version)
 				continue;
 			at->version = 0;
-			not_idle(files, at);
+			open_files_forget_idle(files, at);
 		}
 	}
 }
@@ -372,9 +363,11 @@ void handle_committing(struct open_files *files, const struct commit *commit, co
 
 	if (!handle)
 		return;
-	idle_remove(files->flight, handle->idle_stored); /* of a transaction that was undone */
-	handle->idle_stored = IDLE_NONE;
-	others_are_older(files, handle, entry->value_version);
+	/* One transaction may store several handles of a file: the last one has the bytes. */
+	for (size_t i = 0; i < OPEN_FILE_BUCKETS; i++)
+		for (struct write_handle *at = files->handles[i]; at; at = at->next)
+			if (at->file == handle->file)
+				forget_stored(files, at);
 	if (will_be_idle(handle))
 		handle->idle_stored = idle_add_stored(files->flight, handle, entry, generation);
 }
@@ -383,7 +376,7 @@ void handle_committing(struct open_files *files, const struct commit *commit, co
 static void become_idle(struct open_files *files, struct write_handle *handle)
 {
 	if (handle->error < 0 || handle->n_commits > 0 || handle->is_changed) {
-		not_idle(files, handle);
+		open_files_forget_idle(files, handle);
 		return;
 	}
 	idle_remove(files->flight, handle->idle);
@@ -408,8 +401,10 @@ void handle_committed(struct open_files *files, struct commit *commit, int resul
 	if (!commit->is_owned)
 		take_back(files, handle);
 	commit->value = NULL;
-	if (result == 0 && entry)
-		others_are_older(files, handle, handle->version = entry->value_version);
+	if (result == 0 && entry) {
+		handle->version = entry->value_version;
+		others_are_older(files, handle);
+	}
 	if (result < 0)
 		handle->error = result;
 	else if (entry)
