@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -22,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -318,6 +320,15 @@ static void make_keys(char letter, unsigned n)
 	}
 }
 
+/* True in a child, which ends with its parent. */
+static bool become_client(void)
+{
+	if (fork() != 0)
+		return false;
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	unsigned n_readers, n_writers = 0;
@@ -346,13 +357,13 @@ int main(int argc, char **argv)
 	(void)fflush(stdout);
 	end_us = now_us() + (int64_t)(atof(argv[4]) * 1e6);
 	for (unsigned i = 0; i < n_readers; i++)
-		if (fork() == 0) {
+		if (become_client()) {
 			if (key)
 				file_reader(key);
 			reader(i, n_writers);
 		}
 	for (unsigned i = 0; i < n_writers; i++)
-		if (fork() == 0)
+		if (become_client())
 			writer(i);
 	while (wait(&status) > 0)
 		;

@@ -23,7 +23,7 @@ SCRIPT = """
     "$KEYFS" init $dir/store --key-file $dir/key
     "$KEYFS" mount $dir/store $keys --key-file $dir/key
     covered=$("$KEYFS" status $keys --json | sed 's/.*"supervisor_pid": \\([0-9]*\\).*/\\1/')
-    trap 'kill $covered' EXIT
+    trap 'umount -l $dir || :; umount -l /run/keyfs || :; "$KEYFS" umount $keys || kill $covered' EXIT  # uncovered first
     mount -t tmpfs -o mode=700 none /run/keyfs
     mount --bind "$PLACE/seen" $dir
 
