@@ -69,7 +69,7 @@ struct flight_idle {
 
 struct flight_change {
 	atomic_uint_least64_t unique; /* of the request; 0: free */
-	uint64_t from;		      /* 0: it was made */
+	atomic_uint_least64_t from;   /* 0: it was made */
 	unsigned char entry[FLIGHT_ENTRY_SIZE];
 };
 
@@ -120,9 +120,8 @@ struct flight {
 	atomic_uint_least64_t n_waiting;  /* requests that it has, or that wait for it */
 	atomic_uint_least64_t lost_at_ns; /* monotonic: when the last worker was found dead; 0: not waiting */
 	atomic_uint_least64_t longest_pause_ns; /* from there to the next worker's first reading */
-	struct flight_done
-		done[2]; /* of the last transaction that was committed, and of the one that is about to be */
-	uint64_t idle_sequence; /* of what was written last */
+	struct flight_done done[2]; /* of the last transaction, and of the one that is about to commit */
+	uint64_t idle_sequence;	    /* of what was written last */
 	struct flight_idle idle[FLIGHT_IDLE_MAX];
 	struct flight_change changes[FLIGHT_CHANGES];
 	struct flight_slot slots[FLIGHT_SLOTS];

@@ -136,7 +136,7 @@ int idle_change_begin(struct flight *flight, uint64_t unique, uint64_t from, con
 		if (atomic_load(&at->unique) != 0)
 			continue;
 		copy.entry.type = NULL;
-		at->from = from;
+		atomic_store(&at->from, from);
 		memcpy(at->entry, &copy, sizeof(copy));
 		atomic_store(&at->unique, unique & ~FLIGHT_RESENT);
 		return i;
@@ -180,11 +180,11 @@ void idle_changes_make(struct flight *flight)
 		struct flight_change *at = &flight->changes[i];
 		struct idle_change change;
 
-		if (atomic_load(&at->unique) == 0 || at->from == 0)
+		if (atomic_load(&at->unique) == 0 || atomic_load(&at->from) == 0)
 			continue;
 		memcpy(&change, at->entry, sizeof(change));
-		make(flight, at->from, &change);
-		at->from = 0;
+		make(flight, atomic_load(&at->from), &change);
+		atomic_store(&at->from, 0);
 	}
 }
 
@@ -198,7 +198,10 @@ bool idle_changes_have(const struct flight *flight, uint64_t unique)
 
 void idle_changes_end(struct flight *flight)
 {
-	for (int i = 0; i < FLIGHT_CHANGES; i++)
-		if (atomic_load(&flight->changes[i].unique) != 0 && flight->changes[i].from == 0)
+	for (int i = 0; i < FLIGHT_CHANGES; i++) {
+		const struct flight_change *at = &flight->changes[i];
+
+		if (atomic_load(&at->unique) != 0 && atomic_load(&at->from) == 0)
 			idle_change_end(flight, i);
+	}
 }

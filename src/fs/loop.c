@@ -14,9 +14,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* Of the number of an INTERRUPT: the other bits are those of the request (FUSE_INT_REQ_BIT,
- * fs/fuse/fuse_i.h).
- */
+/* The number of an INTERRUPT is this and the request's (FUSE_INT_REQ_BIT, fs/fuse/fuse_i.h). */
 #define INTERRUPT_BIT ((uint64_t)1)
 
 /* The last operation that libfuse 3.14 knows something of: FUSE_COPY_FILE_RANGE. */

@@ -231,8 +231,7 @@ void recover_on_ready(struct supervisor *supervisor)
 		promote(supervisor);
 	else if (supervisor->upgrade.is_preparing)
 		upgrade_become(supervisor);
-	else if (supervisor->active
-			 .is_new) /* it stood in while an upgrade was prepared that came to nothing */
+	else if (supervisor->active.is_new) /* it stood in for an upgrade that was refused */
 		upgrade_end_old(supervisor);
 	else
 		upgrade_hand_over(supervisor);
@@ -392,8 +391,8 @@ void recover_watch(struct supervisor *supervisor)
 		recover_on_active_gone(supervisor, SIGKILL);
 		return;
 	}
-	if (supervisor->active.pid != 0 &&
-	    (is_loop_stuck || is_writer_stuck)) /* a slow disk does not count */
+	/* A slow disk does not count. */
+	if (supervisor->active.pid != 0 && (is_loop_stuck || is_writer_stuck))
 		seen.n_stuck = watch->n_stuck + !child_waits_for_disk(supervisor->active.pid);
 	*watch = seen;
 	if (watch->n_stuck < STUCK_MAX)

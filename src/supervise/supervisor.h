@@ -167,6 +167,7 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, int secre
 int worker_send(const struct worker *worker, enum handoff_kind kind, const int *fds, unsigned n_fds);
 /* Takes all messages that are there. */
 void worker_read(struct supervisor *supervisor, struct worker *worker);
+/* Notes when, too. One that is not there is fine. */
 void worker_kill(struct worker *worker);
 /* It is gone, and was waited for. */
 void worker_forget(struct worker *worker);

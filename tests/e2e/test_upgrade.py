@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from conftest import DEADLINE, KEYFS, Keyfs, is_running, kill, refused, wait_for, write
@@ -190,7 +191,8 @@ def test_a_program_whose_workers_hang_leaves_the_old_one(kf):
     results = []
     upgrade = threading.Thread(target=lambda: results.append(kf.run("upgrade", kf.mnt)))
     upgrade.start()
-    wait_for(lambda: subprocess.run(["pgrep", "-P", str(kf.process.pid), "tail"]).returncode == 0, "the new worker")
+    children = Path(f"/proc/{kf.process.pid}/task/{kf.process.pid}/children")
+    wait_for(lambda: "tail" in [Path(f"/proc/{pid}/comm").read_text().strip() for pid in children.read_text().split()], "the new worker")
     assert (kf / FIELD).read_bytes() == b"secret"
     worker = kf.worker()
     kill(worker)
