@@ -177,7 +177,14 @@ def test_a_worker_that_stood_in_is_replaced_when_the_upgrade_comes_to_nothing(kf
     upgrade.join(DEADLINE)
     assert results[0].returncode == 1 and "the old one goes on" in results[0].stderr
     assert (kf / FIELD).read_bytes() == b"secret"
-    wait_for(lambda: kf.worker() not in (0, worker) and program_of(kf.worker()) == old, "a worker of the old program")
+
+    def is_old_again():
+        try:
+            return kf.worker() != 0 and program_of(kf.worker()) == old
+        except FileNotFoundError:  # it was replaced meanwhile
+            return False
+
+    wait_for(is_old_again, "a worker of the old program")
     assert (kf / FIELD).read_bytes() == b"secret"
 
 
