@@ -555,17 +555,24 @@ def test_an_option_that_takes_a_protection_away_does_not(made, option):
 
 
 def in_private_namespace(keyfs, script, timeout=DEADLINE):
-    """A script in a mount namespace of its own; it may use $KEYFS, $STORE, $MNT and $KEY."""
-    return subprocess.run(
+    """A script in a mount namespace of its own; it may use $KEYFS, $STORE, $MNT and $KEY.  What it runs ends with it."""
+    process = subprocess.Popen(
         ["unshare", "-m", "--propagation", "private", "bash", "-euc", script],
         env={**keyfs.environ, "KEYFS": KEYFS, "STORE": str(keyfs.store), "MNT": str(keyfs.mnt), "KEY": str(keyfs.key)}
         | {"PLACE": str(keyfs.place)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=timeout,
         start_new_session=True,
     )
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 # A /dev without fuse, or with one that everybody may open, as on a machine with udev.
