@@ -31,6 +31,7 @@ struct arena {
 	unsigned char *base;
 	size_t size;
 	size_t used;
+	struct run *first; /* no free run lies before it */
 };
 
 static struct secret *run_secret(struct run *run)
@@ -110,7 +111,8 @@ int arena_new(size_t max, struct arena **ret, struct failure *reterr)
 	(void)pthread_mutex_init(&arena->mutex, NULL);
 	arena->base = base;
 	arena->size = size;
-	((struct run *)(void *)base)->size = size;
+	arena->first = (void *)base;
+	arena->first->size = size;
 	*ret = arena;
 	return 0;
 }
@@ -164,12 +166,16 @@ static void merge_free_neighbours(const struct arena *arena, struct run *run)
 /* The first free run of at least size bytes, cut to it. NULL when there is none. */
 static struct run *take_run(struct arena *arena, size_t size)
 {
-	for (struct run *run = (void *)arena->base; run; run = run_after(arena, run)) {
+	bool is_first = true;
+
+	for (struct run *run = arena->first; run; run = run_after(arena, run)) {
 		if (run->used)
 			continue;
 		merge_free_neighbours(arena, run);
-		if (run->size < size)
+		if (run->size < size) {
+			is_first = false;
 			continue;
+		}
 		if (run->size - size >= 2 * GRAIN) {
 			struct run *rest = (void *)((unsigned char *)run + size);
 
@@ -177,6 +183,8 @@ static struct run *take_run(struct arena *arena, size_t size)
 			run->size = size;
 		}
 		run->used = true;
+		if (is_first)
+			arena->first = run; /* what is free comes after it */
 		return run;
 	}
 	return NULL;
@@ -250,5 +258,7 @@ void secret_free(struct secret *secret)
 	(void)pthread_mutex_lock(&arena->mutex);
 	arena->used -= run->size;
 	run->used = false;
+	if (run < arena->first)
+		arena->first = run;
 	(void)pthread_mutex_unlock(&arena->mutex);
 }
