@@ -31,7 +31,7 @@
 #include <stdint.h>
 
 /* Of this layout. Another one cannot be handed over to a running mount's next worker. */
-#define FLIGHT_VERSION 2
+#define FLIGHT_VERSION 3
 
 /* Marks the number of a request that the kernel sends again (FUSE_UNIQUE_RESEND, protocol 7.40). */
 #define FLIGHT_RESENT  ((uint64_t)1 << 63)
@@ -120,6 +120,7 @@ struct flight {
 	atomic_uint_least64_t n_waiting;  /* requests that it has, or that wait for it */
 	atomic_uint_least64_t lost_at_ns; /* monotonic: when the last worker was found dead; 0: not waiting */
 	atomic_uint_least64_t longest_pause_ns; /* from there to the next worker's first reading */
+	atomic_uint trust;	    /* an enum vault_trust: what is known of the store's records as a whole */
 	struct flight_done done[2]; /* of the last transaction, and of the one that is about to commit */
 	uint64_t idle_sequence;	    /* of what was written last */
 	struct flight_idle idle[FLIGHT_IDLE_MAX];

@@ -25,9 +25,11 @@ struct fs_config {
 	struct vault *reader;  /* taken over, also when fs_new fails */
 	struct vault *writer;  /* taken over; NULL for a read-only mount */
 	int fuse_fd;	       /* /dev/fuse, mounted; taken over as well */
+	int anchors;	       /* where the anchor is kept (vault.h), or -1: nowhere; borrowed */
 	struct flight *flight; /* of the mount (flight.h); borrowed */
 	bool has_journal; /* the kernel does not send requests again: they are kept in the flight record */
-	bool is_first;	  /* of the mount's workers: the drafts of an earlier mount are cleared away */
+	bool is_first;	  /* of the mount's workers: the drafts of an earlier mount are cleared away,
+			     unless the store is damaged */
 };
 
 /* -ENOMEM, -EIO, or why drafts cannot be cleared away. */
@@ -47,6 +49,13 @@ int fs_take_over(struct fs *fs);
 
 /* Answers requests until the mount is gone (0) or reading fails (-errno). Once, after fs_take_over. */
 int fs_run(struct fs *fs);
+
+/*
+ * There is a verdict on the store (flight.h, trust): what waited for it is answered now.  Another thread than
+ * that of fs_run; returns when that one has noticed, or has ended.  Until there is one, requests wait that
+ * would be told that something is not there; after a bad one nothing is changed any more (EROFS).
+ */
+void fs_on_verdict(struct fs *fs);
 
 /* Stops the writer thread after what it has, and closes the sessions. NULL is fine. */
 void fs_free(struct fs *fs);

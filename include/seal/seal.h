@@ -316,6 +316,24 @@ int seal_header_seal(const struct secret *header_key, const struct seal_header *
 		     unsigned char ret[SEAL_HEADER_SIZE]);
 int seal_header_open(const struct secret *header_key, struct bytes sealed, struct seal_header *ret);
 
+/* clang-format off */
+/*
+ * --- anchor: how new a store is known to be, kept outside it, 64 bytes ---
+ *
+ *     0    8  "KEYFSAN1"
+ *     8   16  store id
+ *    24    8  generation of the header at that time
+ *    32   32  H(header key, "anchor" || bytes 0..31)
+ */
+/* clang-format on */
+#define SEAL_ANCHOR_SIZE 64
+
+void seal_anchor_make(const struct secret *header_key, const unsigned char store_id[SEAL_STORE_ID_SIZE],
+		      uint64_t generation, unsigned char ret[SEAL_ANCHOR_SIZE]);
+/* -EBADMSG: torn, of another store, or made by somebody without the key. */
+int seal_anchor_open(const struct secret *header_key, const unsigned char store_id[SEAL_STORE_ID_SIZE],
+		     const unsigned char anchor[SEAL_ANCHOR_SIZE], uint64_t *ret_generation);
+
 /* Unkeyed BLAKE2b-256, for the schema and for the previous header. */
 void seal_hash(struct bytes bytes, unsigned char ret[SEAL_HASH_SIZE]);
 

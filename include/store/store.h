@@ -78,7 +78,9 @@ struct store_usage {
 	uint64_t free_bytes; /* that it may still grow by */
 };
 
-enum store_mode { STORE_READ, STORE_WRITE };
+/* STORE_SALVAGE: STORE_READ of a store that may be damaged; only header_get, node_get, node_scan, wrap_get
+ * and wrap_next need work. */
+enum store_mode { STORE_READ, STORE_WRITE, STORE_SALVAGE };
 
 /* Every backend begins its session with this. */
 struct store {

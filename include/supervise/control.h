@@ -6,7 +6,7 @@
  * directory is 0700 and its owner is checked.  Only root and the user of the supervisor are answered.
  *
  * One connection, one request of 16 bytes; integers in the byte order of the machine:
- *   0  4 version = 2    4  4 kind (enum control_kind)    8  4 flags (enum control_flag)   12  4 zero
+ *   0  4 version = 3    4  4 kind (enum control_kind)    8  4 flags (enum control_flag)   12  4 zero
  *
  * answered by
  *   STATUS  one struct control_status, after at most a second also when the worker does not answer
@@ -27,7 +27,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CONTROL_VERSION 2
+#define CONTROL_VERSION 3
 
 enum control_kind {
 	CONTROL_STATUS = 1,
@@ -72,7 +72,10 @@ struct control_status {
 	uint8_t has_journal; /* else the kernel sends a lost worker's requests again */
 	struct handoff_counts counts;
 	uint8_t is_orphan; /* the supervisor was killed: this is from the worker */
-	uint8_t zero[7];
+	uint8_t trust;	   /* what is known of the records as a whole: an enum vault_trust that is passed on
+			      unread */
+	uint8_t has_anchor;
+	uint8_t zero[5];
 	char release[32];		     /* the version of the program, ended by a NUL */
 	char last_death[CONTROL_DEATH_SIZE]; /* why the last worker ended; empty if none did. Ended by a NUL
 					      */

@@ -8,7 +8,7 @@
  *   supervisor                                worker
  *   OPEN, how the secret unlocks      ------> reads the secret to its end, opens and unlocks the store
  *                                     <------ ROOT + the memory that unlocks it again (the first one only)
- *                                     <------ UNLOCKED, or FAILED and exits
+ *                                     <------ UNLOCKED, or FAILED and exits (UNLOCKED may have a warning)
  *   the first time, mounts, reads FUSE_INIT; keeps both
  *   START + fuse descriptor, INIT,
  *     flight record                   ------> replays INIT
@@ -27,14 +27,15 @@
  * offset 0 to its end) and the flight record, for every worker of the mount.
  *
  * --- one message, one packet of 512 bytes, integers in the byte order of the machine ---
- *   0   4 version = 2      4   4 kind (enum handoff_kind)
- *   8   4 flags (START: JOURNAL, OPEN: the others), negative errno (FAILED), else 0
+ *   0   4 version = 3      4   4 kind (enum handoff_kind)
+ *   8   4 flags (START: JOURNAL, OPEN: the others), negative errno (FAILED, and UNLOCKED if it
+ *         warns), else 0
  *  12   4 how the secret unlocks, an enum vault_unlock_kind that is passed on unread (OPEN), else 0
  *  16  64 counts, 8 of u64 in the order of struct handoff_counts (COUNTS), else 0
- *  80 192 what went wrong, ended by a NUL (FAILED), else 0
+ *  80 192 what went wrong, ended by a NUL (FAILED, UNLOCKED), else 0
  * 272 240 hint, the same
- * Descriptors travel beside it (SCM_RIGHTS): three with START, two with GO, one with ROOT and CHECK, none
- * otherwise.
+ * Descriptors travel beside it (SCM_RIGHTS): three with START, two with GO, one with ROOT and CHECK, one or
+ * none with OPEN, none otherwise.
  *
  * Errors: -EPROTO not a message of this version, -EPIPE the other side is gone, -EAGAIN it does not read.
  */
@@ -46,7 +47,7 @@
 
 #include <stdint.h>
 
-#define HANDOFF_VERSION 2
+#define HANDOFF_VERSION 3
 
 enum handoff_fd {
 	HANDOFF_CONTROL_FD = 3,
@@ -118,14 +119,15 @@ void handoff_close_fds(int fds[HANDOFF_FDS_MAX]);
 
 /* --- the worker's side --- */
 
-/* A message without content: UNLOCKED, READY. */
+/* A message without content: READY. */
 int handoff_tell(enum handoff_kind kind);
 
 /* ROOT. fd stays the caller's. */
 int handoff_tell_root(int fd);
 
-/* FAILED. failure may be empty; then the text is that of code. */
+/* FAILED; or UNLOCKED, where a code below 0 is a warning. failure may be empty: the text is that of code. */
 int handoff_tell_failed(int code, const struct failure *failure);
+int handoff_tell_unlocked(int code, const struct failure *failure);
 
 int handoff_tell_counts(const struct handoff_counts *counts);
 

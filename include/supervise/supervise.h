@@ -26,6 +26,14 @@
  */
 int supervise_claim(const char *store, bool read_only, int *ret_lock, struct failure *reterr);
 
+/*
+ * The state directory, where what must outlive a store's file is kept (its anchor, vault.h); made when it is
+ * not there.  $STATE_DIRECTORY when a service manager gives one; else root's is /var/lib/keyfs, others'
+ * $XDG_STATE_HOME/keyfs or ~/.local/state/keyfs.  -EPERM: it is not ours, or others may write to it. -ENOENT:
+ * nothing says where. And as mkdir(2), open(2).
+ */
+int supervise_state(int *ret_dir);
+
 /* How the requests of a dead worker reach its successor. */
 enum supervise_recovery {
 	SUPERVISE_BEST,	  /* RESEND if the kernel has it */
@@ -60,6 +68,7 @@ enum supervise_subject { SUPERVISE_STORE, SUPERVISE_MOUNTPOINT };
 /* How starting went. Fixed size, so that it fits through a pipe. */
 struct supervise_outcome {
 	int32_t code;	  /* 0: the mount answers; else a negative errno */
+	int32_t warning;  /* code is 0, but: a negative errno, what and hint are about it; else 0 */
 	uint32_t subject; /* what the text is about */
 	char what[HANDOFF_WHAT_SIZE];
 	char hint[HANDOFF_HINT_SIZE];

@@ -72,6 +72,7 @@
 #include "rule.h"
 #include "secret.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -178,6 +179,12 @@ int vault_unlock(struct store *store, const struct vault_unlock *unlock, struct 
  */
 int vault_unlock_root(struct store *store, const struct vault_unlock *unlock, struct arena *arena,
 		      struct vault_keys **ret, struct secret **ret_root, struct failure *reterr);
+/*
+ * The same for a store that is damaged: its header need not be there, nor its tables be as they were.  A slot
+ * and the key bundle are all that it takes.
+ */
+int vault_unlock_salvage(struct store *store, const struct vault_unlock *unlock, struct arena *arena,
+			 struct vault_keys **ret, struct failure *reterr);
 #define VAULT_ROOT_SIZE 36
 void vault_keys_free(struct vault_keys *keys);
 
@@ -188,6 +195,25 @@ struct vault;
 /* Takes the session store over; it is closed with the vault (also when this fails). keys are borrowed. */
 int vault_open(struct store *store, const struct vault_keys *keys, struct vault **ret);
 void vault_close(struct vault *vault);
+
+/*
+ * What is known of all the records together.  A record authenticates itself: it is what was written at that
+ * place, once.  That it is the last one written there, and that none was taken away, only a verification of
+ * all of them shows.
+ */
+enum vault_trust {
+	VAULT_UNVERIFIED, /* not known yet */
+	VAULT_WHOLE,
+	VAULT_PARTLY_DAMAGED, /* none is missing or old; some do not open, which is what they say */
+	VAULT_DAMAGED,	      /* some are missing, old or foreign, or the indexes do not agree */
+};
+
+/*
+ * From now on the session reads no value while *trust (an enum vault_trust, which others may change at any
+ * time) is VAULT_DAMAGED: -EBADMSG.  What "no such thing" is worth is for the caller to say.  Without it a
+ * session believes what it reads.
+ */
+void vault_set_trust(struct vault *vault, const atomic_uint *trust);
 
 /* --- reading --- */
 
@@ -397,23 +423,75 @@ int vault_attribute_set(struct vault *vault, uint64_t id, struct bytes name, str
 /* -ENODATA */
 int vault_attribute_remove(struct vault *vault, uint64_t id, struct bytes name);
 
+/* clang-format off */
+/*
+ * --- the anchor: an older store that is put back is noticed ---
+ *
+ * A file in a directory of its own (dir, a descriptor), outside the store and its backups, named by the store id in 32
+ * lower-case hexadecimal digits; 8192 bytes, all zero but for
+ *      0  64  one anchor (seal.h)
+ *   4096  64  another one
+ * The newer of those that authenticate counts; none does: nothing is known.  It is written after the transaction
+ * that it speaks of is on the disk, the older of the two each time: so it is never ahead of a store that was not
+ * put back, whatever a power cut tears.  Without the directory's own protection it protects nothing.
+ */
+/* clang-format on */
+
+/* The generation that the store had at least; 0: nothing is known. -EIO, -EACCES and others: of the file. */
+int vault_anchor_get(struct vault *vault, int dir, uint64_t *ret_generation);
+/* -ESTALE: the store is older than the anchor. Errors as above. */
+int vault_anchor_check(struct vault *vault, int dir);
+/* What is committed now is the least from now on. -ENOSPC, -EROFS and others: of the file. */
+int vault_anchor_put(struct vault *vault, int dir);
+
 /* --- checking --- */
+
+/* See vault_set_trust: the verdict on all that the store has. -EIO and others: there is none. */
+int vault_verify(struct vault *vault, enum vault_trust *ret);
+/* Whether the store is so small that it is verified in a moment. */
+int vault_verify_is_quick(struct vault *vault, bool *ret);
 
 struct vault_report {
 	/* Called for each finding: path is "service/type/key" and so on, as far as it is known ("" if not).
-	 */
+	 * NULL: nobody asks. */
 	void (*damaged)(void *user, const char *path, uint64_t id);
-	/* A typed key without these fields (names joined by ", "). */
+	/* A typed key without these fields (names joined by ", "). NULL: nobody asks. */
 	void (*incomplete)(void *user, const char *path, const char *missing);
 	void (*progress)(void *user, uint64_t n_done, uint64_t n_rows); /* NULL is fine */
 	void *user;
 };
 
+/* --- copies --- */
+
+/*
+ * A store at where that is the same to the byte of every record, as of one moment, and was read back as by
+ * vault_check (report, ret) before it got its name.  at_least: as by vault_renew; NULL: not.  -EEXIST: where
+ * is taken. -EBADMSG: it is damaged; then there is no copy.
+ */
+int vault_copy(struct vault *vault, const struct store_backend *backend, const char *where,
+	       const uint64_t *at_least, const struct vault_report *report, struct vault_counts *ret,
+	       struct failure *reterr);
+
+/*
+ * Makes the store a branch of its own: its generation becomes more than at_least (of the anchor) and than it
+ * was, by so much that a copy that others go on with does not catch up.
+ */
+int vault_renew(struct vault *vault, uint64_t at_least);
+
+/*
+ * A fresh store at where, with the same keys, and all that authenticates in this one (opened with
+ * STORE_SALVAGE, unlocked with vault_unlock_salvage).  What has lost the directory that it was in is in one
+ * called "recovered-ID".  Of records that authenticate, it cannot be known whether they are the last ones.
+ */
+int vault_salvage(struct vault *vault, const struct store_backend *backend, const char *where,
+		  uint64_t at_least, struct vault_counts *ret, struct failure *reterr);
+
 /*
  * Reads and authenticates every record, the set hash, the number of rows, and that the store's own indexes
  * agree. 0, also with incomplete keys; -EBADMSG when anything is damaged or missing; other errors end it
- * early.
+ * early.  ret_trust: the verdict, VAULT_UNVERIFIED when it ended early; NULL is fine.
  */
-int vault_check(struct vault *vault, const struct vault_report *report, struct vault_counts *ret);
+int vault_check(struct vault *vault, const struct vault_report *report, struct vault_counts *ret,
+		enum vault_trust *ret_trust);
 
 #endif

@@ -13,6 +13,8 @@ enum exit_code {
 	EXIT_USAGE = 2,
 	EXIT_REJECTED = 3,  /* locked, or not unlocked by that */
 	EXIT_NOT_FOUND = 4, /* no such store or mount point, not mounted */
+	EXIT_DAMAGED = 5,   /* the store is; of mount, it is mounted nevertheless */
+	EXIT_OLD = 6,	    /* the store is older than it was: somebody put an earlier one back */
 };
 
 int cmd_init(int argc, char **argv);
@@ -22,6 +24,8 @@ int cmd_status(int argc, char **argv);
 int cmd_swap(int argc, char **argv);
 int cmd_types(int argc, char **argv);
 int cmd_check(int argc, char **argv);
+int cmd_backup(int argc, char **argv);
+int cmd_restore(int argc, char **argv);
 int cmd_upgrade(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_supervise(int argc, char **argv);

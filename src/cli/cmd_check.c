@@ -3,24 +3,45 @@
 #include "control.h"
 #include "findings.h"
 #include "mount_point.h"
-#include "seal.h"
+#include "offline.h"
 #include "store.h"
-#include "supervise.h"
-#include "unlock.h"
-#include "vault.h"
 
 #include <argp.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { OPTION_SALVAGE = 0x200 };
+
+struct arguments {
+	struct unlock_arguments with;
+	const char *salvage; /* NULL: nothing is written */
+};
+
+static const struct argp_option options[] = {
+	{"salvage", OPTION_SALVAGE, "OUT", 0, "Make a fresh store OUT with all that authenticates", 0},
+	{0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct arguments *into = state->input;
+
+	if (key != OPTION_SALVAGE)
+		return unlock_parse_path(key, arg, state); /* its input is the first member */
+	into->salvage = arg;
+	return 0;
+}
+
 static const struct argp argp = {
-	.parser = unlock_parse_path,
+	.options = options,
+	.parser = parse,
 	.args_doc = "STORE|MOUNTPOINT",
-	.doc = "Read and authenticate every record, and list the keys that lack a field.\vExits with 1 when "
+	.doc = "Read and authenticate every record, and list the keys that lack a field.\vExits with 5 when "
 	       "anything is damaged. A mounted store is checked by its mount point, and need not be unlocked.",
 	.children = unlock_children,
 };
@@ -60,98 +81,63 @@ static int check_mount(const char *path)
 
 /* --- a store file: here and now --- */
 
-static void on_damaged(void *user, const char *path, uint64_t id)
-{
-	findings_damaged(user, path, id);
-}
-
-static void on_incomplete(void *user, const char *path, const char *missing)
-{
-	findings_incomplete(user, path, missing);
-}
-
-static void on_progress(void *user, uint64_t n_done, uint64_t n_rows)
-{
-	struct findings *findings = user;
-
-	progress_show(&findings->progress, n_done, n_rows);
-}
-
-DEFINE_CLEANUP(struct arena *, arena_free)
-DEFINE_CLEANUP(struct vault_keys *, vault_keys_free)
-DEFINE_CLEANUP(struct vault *, vault_close)
-
-static int check_session(const char *path, struct vault *vault)
+static int check_vault(const struct offline *offline)
 {
 	struct findings findings = {.progress.what = "checking"};
 	const struct vault_report report = {
-		.damaged = on_damaged,
-		.incomplete = on_incomplete,
-		.progress = on_progress,
+		.damaged = findings_on_damaged,
+		.incomplete = findings_on_incomplete,
+		.progress = findings_on_progress,
 		.user = &findings,
 	};
 	struct vault_counts counts = {.n_services = 0};
-	int r = vault_check(vault, &report, &counts);
+	int r = vault_check(offline->vault, &report, &counts, NULL);
 
-	return findings_end(&findings, path, r, counts.n_services, counts.n_keys, counts.n_fields);
+	return findings_end(&findings, offline->path, r, counts.n_services, counts.n_keys, counts.n_fields);
 }
 
-/* Others hint at this check; it is at its end here. */
-static int complain_of_store(const char *path, int code, struct failure *failure)
+static bool is_old(const struct offline *offline)
 {
-	if (code == -EBADMSG)
-		failure->hint = "so much that it cannot be checked; a backup may be whole";
-	return complain(path, code, failure);
+	if (offline->anchors < 0 || vault_anchor_check(offline->vault, offline->anchors) != -ESTALE)
+		return false;
+	(void)puts("old: the store is older than it was when it was last used here");
+	return true;
 }
 
-static int check_unlocked(const char *path, const struct unlock *unlock, struct arena *arena)
+static int check_store(const struct arguments *arguments)
 {
-	const struct vault_unlock by = unlock_vault(unlock);
-	CLEANUP(cleanup_vault_keys_free) struct vault_keys *keys = NULL;
-	CLEANUP(cleanup_vault_close) struct vault *vault = NULL;
+	CLEANUP(offline_close) struct offline offline = OFFLINE_NONE;
+	int r = offline_open(&offline, arguments->with.path, &arguments->with.unlock, OFFLINE_CHECK,
+			     "check it by its mount point");
+	bool old;
+
+	if (r != EXIT_DONE)
+		return r;
+	old = is_old(&offline);
+	r = check_vault(&offline);
+	return r == EXIT_DONE && old ? EXIT_OLD : r;
+}
+
+/* --- salvage --- */
+
+static int salvage(const struct arguments *arguments)
+{
+	CLEANUP(offline_close) struct offline offline = OFFLINE_NONE;
 	struct failure failure = {NULL, NULL};
-	struct store *store;
-	int r = store_sqlite.prepare(path, &failure);
+	struct vault_counts counts;
+	int r = offline_open(&offline, arguments->with.path, &arguments->with.unlock, OFFLINE_SALVAGE,
+			     "unmount it first");
 
-	if (r == 0)
-		r = store_sqlite.open(path, STORE_READ, &store, &failure);
-
+	if (r != EXIT_DONE)
+		return r;
+	(void)check_vault(&offline); /* says what is lost */
+	r = vault_salvage(offline.vault, &store_sqlite, arguments->salvage, offline_anchored(&offline),
+			  &counts, &failure);
 	if (r < 0)
-		return complain_of_store(path, r, &failure);
-	r = vault_unlock(store, &by, arena, &keys, &failure);
-	if (r == -EKEYREJECTED)
-		unlock_explain(store, by.kind, &failure);
-	if (r < 0) {
-		store->backend->close(store);
-		return complain_of_store(path, r, &failure);
-	}
-	r = vault_open(store, keys, &vault);
-	if (r < 0)
-		return complain(path, r, NULL);
-	return check_session(path, vault);
-}
-
-static int check_store(const struct unlock_arguments *arguments)
-{
-	CLEANUP(cleanup_free) char *path = realpath(arguments->path, NULL);
-	CLEANUP(cleanup_close) int lock = -1; /* closed last: it would take SQLite's own locks with it */
-	CLEANUP(cleanup_arena_free) struct arena *arena = NULL;
-	CLEANUP(unlock_wipe) struct unlock unlock = {.secret = NULL};
-	struct failure failure = {NULL, NULL};
-	int r;
-
-	if (!path)
-		return complain(arguments->path, -errno, NULL);
-	r = supervise_claim(path, false, &lock, &failure);
-	if (r < 0)
-		return complain_of_claim(path, r, &failure, "check it by its mount point");
-	r = seal_start();
-	if (r == 0)
-		r = arena_new(ARENA_SIZE, &arena, &failure);
-	if (r < 0)
-		return complain(path, r, &failure);
-	r = unlock_get(&arguments->unlock, path, arena, &unlock);
-	return r != 0 ? r : check_unlocked(path, &unlock, arena);
+		return complain(arguments->salvage, r, &failure);
+	(void)printf("services %" PRIu64 ", keys %" PRIu64 ", fields %" PRIu64 ": salvaged\n",
+		     counts.n_services, counts.n_keys, counts.n_fields);
+	return EXIT_DONE;
 }
 
 /* Asks the mount itself nothing, which might not answer. */
@@ -165,15 +151,19 @@ static bool is_mount(const char *path)
 
 int cmd_check(int argc, char **argv)
 {
-	struct unlock_arguments arguments = {.unlock = UNLOCK_OPTIONS_NONE};
+	struct arguments arguments = {.with = {.unlock = UNLOCK_OPTIONS_NONE}};
 	const struct failure missing = {"no such store or mount point", NULL};
+	const char *path;
 	struct stat st;
 
 	(void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
 	process_harden();
-	if (is_mount(arguments.path))
-		return check_mount(arguments.path);
-	if (stat(arguments.path, &st) < 0)
-		return complain(arguments.path, -errno, errno == ENOENT ? &missing : NULL);
-	return S_ISREG(st.st_mode) ? check_store(&arguments) : check_mount(arguments.path);
+	path = arguments.with.path;
+	if (arguments.salvage)
+		return salvage(&arguments);
+	if (is_mount(path))
+		return check_mount(path);
+	if (stat(path, &st) < 0)
+		return complain(path, -errno, errno == ENOENT ? &missing : NULL);
+	return S_ISREG(st.st_mode) ? check_store(&arguments) : check_mount(path);
 }

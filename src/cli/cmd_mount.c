@@ -210,7 +210,7 @@ static int complain_of_outcome(const struct supervise_config *config, const stru
 	const struct failure failure = {outcome->what, outcome->hint[0] ? outcome->hint : NULL};
 
 	return complain(outcome->subject == SUPERVISE_STORE ? config->store : config->mountpoint,
-			outcome->code, &failure);
+			outcome->code < 0 ? outcome->code : outcome->warning, &failure);
 }
 
 static int run_in_foreground(struct supervise_config *config)
@@ -220,7 +220,7 @@ static int run_in_foreground(struct supervise_config *config)
 
 	if (outcome.code < 0)
 		return complain_of_outcome(config, &outcome);
-	return exit_code_of(r);
+	return exit_code_of(r < 0 ? r : outcome.warning);
 }
 
 static int compare_numbers(const void *a, const void *b)
@@ -259,7 +259,7 @@ static void become_daemon(const struct supervise_config *config)
 }
 
 /* Reads how starting went, and asks the mount something itself. */
-static int wait_for_mount(const struct supervise_config *config, int report)
+static int wait_for_mount(const struct supervise_config *config, int report, bool *ret_is_mounted)
 {
 	struct supervise_outcome outcome;
 	const struct failure died = {"the supervisor ended before the mount was ready", NULL};
@@ -276,6 +276,9 @@ static int wait_for_mount(const struct supervise_config *config, int report)
 		return complain_of_outcome(config, &outcome);
 	if (stat(config->mountpoint, &st) < 0 && errno == ENOTCONN)
 		return complain(config->mountpoint, -ENOTCONN, &dead);
+	*ret_is_mounted = true;
+	if (outcome.warning < 0)
+		return complain_of_outcome(config, &outcome);
 	return EXIT_DONE;
 }
 
@@ -283,6 +286,7 @@ static int run_in_background(struct supervise_config *config)
 {
 	CLEANUP(cleanup_close) int from = -1, to = -1;
 	struct supervise_outcome outcome;
+	bool is_mounted = false;
 	int ends[2], r;
 	pid_t pid;
 
@@ -299,8 +303,8 @@ static int run_in_background(struct supervise_config *config)
 		_exit(exit_code_of(supervise_run(config, &outcome)));
 	}
 	(void)close(take_fd(&to));
-	r = wait_for_mount(config, from);
-	if (r != EXIT_DONE)
+	r = wait_for_mount(config, from, &is_mounted);
+	if (!is_mounted)
 		(void)waitpid(pid, NULL, 0); /* it reported last of all: nothing is left of it then */
 	return r;
 }

@@ -127,10 +127,12 @@ static int take_mount(struct serve *serve, struct sessions *sessions, struct fai
 		.reader = sessions->reader,
 		.writer = sessions->writer,
 		.fuse_fd = take_fd(&fds.fds[0]),
+		.anchors = serve->anchors,
 		.flight = serve->flight,
 		.has_journal = message.code & HANDOFF_JOURNAL,
 		.is_first = serve->is_first,
 	};
+	serve_judge(serve, serve->verdict);
 	*sessions = (struct sessions){NULL, NULL}; /* fs_new has them */
 	r = fs_new(&config, &serve->fs, reterr);
 	return r < 0 ? r : fs_replay_init(serve->fs, blob_bytes(request));
@@ -148,11 +150,31 @@ static int wait_for_turn(struct serve *serve)
 	serve->lock = fds[0];
 	serve->listener = fds[1];
 	r = fs_take_over(serve->fs);
+	if (r == 0)
+		r = serve_verify_start(serve);
 	return r < 0 ? r : serve_control_start(serve);
+}
+
+/* Before it is mounted: that it is the last one, and whole. */
+static int examine(struct serve *serve, struct vault *vault, struct failure *reterr)
+{
+	int r = serve->anchors >= 0 ? vault_anchor_check(vault, serve->anchors) : 0;
+
+	if (r == -ESTALE)
+		return fail(reterr, r, "is older than it was when it was last used here",
+			    "if it was put back on purpose, 'keyfs restore STORE STORE' accepts it");
+	if (r < 0)
+		return fail(reterr, r, "its anchor cannot be read", NULL);
+	r = serve_verify_now(serve, vault);
+	return r < 0 ? fail(reterr, r, "cannot be verified", NULL) : 0;
 }
 
 static int start(struct serve *serve, struct failure *reterr)
 {
+	const struct failure damaged = {
+		"is damaged: it is mounted, but nothing can be changed",
+		"'keyfs check MOUNTPOINT' says what it is; 'keyfs check --salvage' keeps what is whole"};
+
 	CLEANUP(close_sessions) struct sessions sessions = {NULL, NULL};
 	struct handoff_message open;
 	int fds[HANDOFF_FDS_MAX];
@@ -160,6 +182,7 @@ static int start(struct serve *serve, struct failure *reterr)
 
 	if (r < 0)
 		return r;
+	serve->anchors = fds[0];
 	serve->is_read_only = open.code & HANDOFF_READ_ONLY;
 	serve->is_first = open.unlock_kind != VAULT_BY_ROOT && !(open.code & HANDOFF_SUCCESSOR);
 	if (open.code & HANDOFF_SYSLOG)
@@ -171,8 +194,10 @@ static int start(struct serve *serve, struct failure *reterr)
 		r = unlock(serve, open.unlock_kind, reterr);
 	if (r == 0)
 		r = open_sessions(serve, &sessions, reterr);
+	if (r == 0 && serve->is_first)
+		r = examine(serve, sessions.reader, reterr);
 	if (r == 0)
-		r = handoff_tell(HANDOFF_UNLOCKED);
+		r = handoff_tell_unlocked(serve->verdict >= VAULT_PARTLY_DAMAGED ? -EBADMSG : 0, &damaged);
 	if (r == 0)
 		r = take_mount(serve, &sessions, reterr);
 	return r;
@@ -191,7 +216,7 @@ static void confine(void)
 static void end(struct serve *serve, int code)
 {
 	fs_free(serve->fs);
-	if (atomic_load(&serve->is_checking))
+	if (atomic_load(&serve->n_reading) > 0)
 		_exit(exit_code_of(code)); /* it only reads; what it reads with must stay */
 	flight_unmap(serve->flight);
 	vault_keys_free(serve->keys);
@@ -228,7 +253,7 @@ static int serve_mount(struct serve *serve)
 int cmd_serve(int argc, char **argv)
 {
 	const struct failure alone = {"is started by 'keyfs mount' alone", NULL};
-	struct serve serve = {.store = argv[1]};
+	struct serve serve = {.store = argv[1], .anchors = -1};
 	struct failure failure = {NULL, NULL};
 	int r;
 

@@ -4,6 +4,7 @@
 #include "control.h"
 #include "json.h"
 #include "mount_point.h"
+#include "vault.h"
 
 #include <argp.h>
 #include <errno.h>
@@ -49,6 +50,28 @@ static const struct argp argp = {
 	.args_doc = "[MOUNTPOINT]",
 	.doc = "Show what this user has mounted, since when, and how it fares.",
 };
+
+/* What is said of an enum vault_trust. */
+static const struct {
+	const char *word;
+	const char *sentence;
+} trusts[] = {
+	[VAULT_UNVERIFIED] = {"running", "is being verified: what is not there is waited for"},
+	[VAULT_WHOLE] = {"whole", "every record is there, and is the last one"},
+	[VAULT_PARTLY_DAMAGED] = {"partly damaged",
+				  "DAMAGED: some records cannot be read; nothing can be changed"},
+	[VAULT_DAMAGED] = {"damaged", "DAMAGED: records are missing, old or foreign; no value is given out"},
+};
+
+static enum vault_trust trust_of(const struct control_status *status)
+{
+	return status->trust <= VAULT_DAMAGED ? (enum vault_trust)status->trust : VAULT_DAMAGED;
+}
+
+static int exit_code_for(const struct control_status *status)
+{
+	return trust_of(status) >= VAULT_PARTLY_DAMAGED ? EXIT_DAMAGED : EXIT_DONE;
+}
 
 /* --- for programs --- */
 
@@ -97,6 +120,8 @@ static void print_json(const struct control_status *status)
 		json_string(stdout, status->last_death);
 	else
 		(void)fputs("null", stdout);
+	(void)printf(", \"verification\": \"%s\", \"anchor\": %s", trusts[trust_of(status)].word,
+		     status->has_anchor ? "true" : "false");
 	(void)printf(", \"kernel_lacks\": [%s]}",
 		     status->kernel_lacks & CONTROL_LACKS_RESEND ? "\"resend\"" : "");
 }
@@ -165,6 +190,9 @@ static void print_text(const struct control_status *status)
 	(void)printf("  worker      process %d%s\n", status->worker_pid,
 		     status->has_counts || status->is_stopping ? "" : ", does not answer");
 	print_restarts(status);
+	(void)printf("  records     %s\n", trusts[trust_of(status)].sentence);
+	if (!status->has_anchor)
+		(void)puts("  anchor      none: an older store that is put back is not noticed");
 	if (status->has_counts)
 		print_counts(&status->counts);
 	(void)printf("  kernel      %s\n",
@@ -183,12 +211,15 @@ static int status_of_all(bool json)
 		return complain("status", r, NULL);
 	if (json) {
 		print_all_json(all, n);
-		return EXIT_DONE;
+	} else {
+		for (size_t i = 0; i < n; i++)
+			print_text(&all[i]);
+		if (n == 0)
+			(void)puts("No key store is mounted.");
 	}
 	for (size_t i = 0; i < n; i++)
-		print_text(&all[i]);
-	if (n == 0)
-		(void)puts("No key store is mounted.");
+		if (exit_code_for(&all[i]) != EXIT_DONE)
+			return exit_code_for(&all[i]);
 	return EXIT_DONE;
 }
 
@@ -226,7 +257,7 @@ static int status_of(const char *path, bool json)
 	} else {
 		print_text(&status);
 	}
-	return EXIT_DONE;
+	return exit_code_for(&status);
 }
 
 int cmd_status(int argc, char **argv)

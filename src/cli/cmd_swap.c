@@ -45,13 +45,21 @@ static const struct argp argp = {
 	       "type, in one mount. Each then has all that the other had.",
 };
 
+/* ESTALE is said of a key that has just gone, and not of the store. */
+static int complain_of_key(const char *path, int code, const struct failure *failure)
+{
+	int r = complain(path, code, failure);
+
+	return r == EXIT_OLD ? EXIT_FAILED : r;
+}
+
 static int check_key(const char *path)
 {
 	static const struct failure no_key = {"is not a key of a mounted store", NULL};
 
 	if (getxattr(path, VERSION_ATTRIBUTE, NULL, 0) >= 0)
 		return EXIT_DONE;
-	return complain(path, -errno, errno == ENODATA || errno == EOPNOTSUPP ? &no_key : NULL);
+	return complain_of_key(path, -errno, errno == ENODATA || errno == EOPNOTSUPP ? &no_key : NULL);
 }
 
 /* What each error means here. */
@@ -69,15 +77,15 @@ static int explain(const char *path, int code)
 {
 	for (size_t i = 0; i < sizeof(reasons) / sizeof(*reasons); i++)
 		if (reasons[i].code == code)
-			return complain(path, -code, &reasons[i].failure);
-	return complain(path, -code, NULL);
+			return complain_of_key(path, -code, &reasons[i].failure);
+	return complain_of_key(path, -code, NULL);
 }
 
 /* Links are followed, as by the check: to exchange two links would be to exchange nothing. */
 static int resolve(const char *path, char **ret)
 {
 	*ret = realpath(path, NULL);
-	return *ret ? check_key(*ret) : complain(path, -errno, NULL);
+	return *ret ? check_key(*ret) : complain_of_key(path, -errno, NULL);
 }
 
 int cmd_swap(int argc, char **argv)

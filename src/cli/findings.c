@@ -30,6 +30,23 @@ void findings_incomplete(struct findings *findings, const char *path, const char
 	(void)printf(" lacks %s\n", missing);
 }
 
+void findings_on_damaged(void *user, const char *path, uint64_t id)
+{
+	findings_damaged(user, path, id);
+}
+
+void findings_on_incomplete(void *user, const char *path, const char *missing)
+{
+	findings_incomplete(user, path, missing);
+}
+
+void findings_on_progress(void *user, uint64_t n_done, uint64_t n_rows)
+{
+	struct findings *findings = user;
+
+	progress_show(&findings->progress, n_done, n_rows);
+}
+
 int findings_end(struct findings *findings, const char *subject, int code, uint64_t n_services,
 		 uint64_t n_keys, uint64_t n_fields)
 {
@@ -60,5 +77,5 @@ int findings_end(struct findings *findings, const char *subject, int code, uint6
 		     n_services, n_keys, n_fields, findings->n_damaged, findings->n_incomplete);
 	if (code == -EBADMSG && findings->n_damaged == 0)
 		(void)puts("damaged: the store as a whole; something was taken away or put in");
-	return code == 0 ? EXIT_DONE : EXIT_FAILED;
+	return exit_code_of(code);
 }

@@ -12,6 +12,11 @@ struct findings {
 	uint64_t n_incomplete;
 };
 
+/* The members of struct vault_report; user is the struct findings. */
+void findings_on_damaged(void *user, const char *path, uint64_t id);
+void findings_on_incomplete(void *user, const char *path, const char *missing);
+void findings_on_progress(void *user, uint64_t n_done, uint64_t n_rows);
+
 void findings_damaged(struct findings *findings, const char *path, uint64_t id);
 void findings_incomplete(struct findings *findings, const char *path, const char *missing);
 

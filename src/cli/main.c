@@ -4,8 +4,10 @@
  *
  *   src/cli        the command line: main.c (the verbs), cmd_<verb>.c (one each)
  *                    what unlocks a store, prompts         unlock.c, key_file.c, terminal.c
+ *                    a store opened without a worker       offline.c
  *                    -o words                              mount_options.c, remount.c
- *                    the worker process `keyfs serve`      cmd_serve.c, serve_control.c, serve_orphan.c
+ *                    the worker process `keyfs serve`      cmd_serve.c, serve_verify.c, serve_control.c,
+ *                                                          serve_orphan.c
  *                    findings of a check, progress bar     findings.c, progress.c
  *   src/supervise  the process that owns a mount: no libfuse, SQLite or libsodium
  *                    its loop; its start, its end          supervise.c, start.c, end.c
@@ -21,13 +23,15 @@
  *                    a reader's value as of its open       snapshot.c
  *                    node ids, handles, offsets            node_id.h; old ids after a rename: moves.c
  *                    what the kernel must forget           notify.c, fleeting.c
+ *                    "no such thing", before it is known   absence.c
  *                    what a successor needs                inherit.c, journal.c, keep.c, idle.c (flight.h)
  *                    extended attributes                   op_xattr.c; of unstored files: pending_attribute.c
  *   src/vault      services, key types, keys, fields; every rule and transaction (vault.h)
  *                    make, remove, rename; values          change.c, rename.c; field.c, read.c
  *                    exchange of keys, newline; attributes exchange.c; attribute.c
  *                    rows sealed and opened, the set hash  entry.c, meta.c; transactions: session.c
- *                    unlocking, a new store, check         unlock.c, create.c, check.c
+ *                    unlocking, a new store, check         unlock.c, create.c, check.c; older stores: anchor.c
+ *                    copies; what is left of a damaged one copy.c; salvage.c
  *                    what names and values may be          rule.c
  *                    the key types and their fields        key_type.c
  *   src/store      sealed records and transactions (store.h); SQLite is one backend
@@ -67,6 +71,8 @@ static const struct verb verbs[] = {
 	{"upgrade", "MOUNTPOINT", "hand a mount to the keyfs that is installed now", cmd_upgrade},
 	{"types", "", "the key types and their fields", cmd_types},
 	{"check", "STORE|MOUNTPOINT", "read and authenticate every record", cmd_check},
+	{"backup", "STORE FILE", "copy a store, in use or not, and read the copy back", cmd_backup},
+	{"restore", "BACKUP STORE", "put a backup back, accepting its age", cmd_restore},
 	{"serve", "STORE", NULL, cmd_serve},
 	{"supervise", "MOUNTPOINT", NULL, cmd_supervise},
 };
@@ -81,7 +87,7 @@ static void print_usage(FILE *to)
 			(void)fprintf(to, "  keyfs %-7s  %-16s  %s\n", verbs[i].name, verbs[i].arguments,
 				      verbs[i].help);
 	(void)fputs("\n'keyfs VERB --help' tells more. Exit codes: 0 done, 1 failed, 2 usage, 3 locked or "
-		    "rejected, 4 no such thing.\n",
+		    "rejected, 4 no such thing, 5 damaged, 6 older than it was.\n",
 		    to);
 }
 

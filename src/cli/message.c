@@ -14,6 +14,10 @@ enum exit_code exit_code_of(int code)
 		return EXIT_DONE;
 	case -ENOENT:
 		return EXIT_NOT_FOUND;
+	case -EBADMSG:
+		return EXIT_DAMAGED;
+	case -ESTALE:
+		return EXIT_OLD;
 	case -EKEYREJECTED:
 	case -ENOKEY:
 		return EXIT_REJECTED;

@@ -21,6 +21,8 @@ struct serve {
 	int flight_fd;
 	int lock;
 	int listener;
+	int anchors;		  /* the state directory, or -1 */
+	enum vault_trust verdict; /* before there is a flight record */
 	atomic_bool is_orphan;
 	atomic_bool is_stopping;
 	struct arena *arena;
@@ -28,11 +30,21 @@ struct serve {
 	struct fs *fs;
 	pthread_t control;
 	atomic_bool is_checking;
+	atomic_int n_reading; /* threads that read the store in a session of their own */
 };
 
 /* A session of its own on the store. */
 int serve_open_session(const struct serve *serve, enum store_mode mode, struct vault **ret,
 		       struct failure *reterr);
+
+/* --- serve_verify.c --- */
+
+/* Verifies the store before it is mounted, if it is small: serve->verdict. */
+int serve_verify_now(struct serve *serve, struct vault *vault);
+/* Goes on without a verdict, and verifies it, unless a predecessor has. -EAGAIN. */
+int serve_verify_start(struct serve *serve);
+/* A verdict, also of a check: the worse one counts. */
+void serve_judge(struct serve *serve, enum vault_trust verdict);
 
 /* Starts the thread that answers the supervisor. -EAGAIN. */
 int serve_control_start(struct serve *serve);

@@ -69,9 +69,14 @@ static int run_check(struct check *check, struct vault_counts *ret)
 		.user = check,
 	};
 	CLEANUP(cleanup_vault_close) struct vault *vault = NULL;
+	enum vault_trust verdict;
 	int r = serve_open_session(check->serve, STORE_READ, &vault, NULL);
 
-	return r < 0 ? r : vault_check(vault, &report, ret);
+	if (r < 0)
+		return r;
+	r = vault_check(vault, &report, ret, &verdict);
+	serve_judge(check->serve, verdict);
+	return r;
 }
 
 static void *check_thread(void *argument)
@@ -84,6 +89,7 @@ static void *check_thread(void *argument)
 	done.b = counts.n_keys;
 	done.c = counts.n_fields;
 	atomic_store(&check->serve->is_checking, false);
+	atomic_fetch_sub(&check->serve->n_reading, 1);
 	tell(check, &done);
 	(void)close(check->client);
 	free(check);
@@ -100,11 +106,14 @@ static int start_check(struct serve *serve, int client)
 	check = calloc(1, sizeof(*check));
 	if (check) {
 		*check = (struct check){.serve = serve, .client = client};
+		atomic_fetch_add(&serve->n_reading, 1);
 		if (pthread_create(&thread, NULL, check_thread, check) == 0) {
 			(void)pthread_detach(thread);
 			return 0;
 		}
 	}
+	if (check)
+		atomic_fetch_sub(&serve->n_reading, 1);
 	free(check);
 	atomic_store(&serve->is_checking, false);
 	return -EAGAIN;

@@ -24,6 +24,7 @@ static void on_status(struct serve *serve, int client)
 
 	memcpy(&status, serve->flight->mount, sizeof(status));
 	status.is_orphan = true;
+	status.trust = (uint8_t)atomic_load(&serve->flight->trust);
 	status.worker_pid = getpid();
 	status.standby_pid = 0;
 	status.has_counts = true;

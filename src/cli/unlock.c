@@ -52,7 +52,7 @@ const struct argp unlock_argp = {.options = known, .parser = parse};
 
 const struct argp_child unlock_children[] = {{.argp = &unlock_argp}, {0}};
 
-error_t unlock_parse_path(int key, char *arg, struct argp_state *state)
+static error_t parse_paths(int key, char *arg, struct argp_state *state, unsigned n_wanted)
 {
 	struct unlock_arguments *into = state->input;
 
@@ -61,18 +61,28 @@ error_t unlock_parse_path(int key, char *arg, struct argp_state *state)
 		state->child_inputs[0] = &into->unlock;
 		break;
 	case ARGP_KEY_ARG:
-		if (into->path)
+		if (state->arg_num >= n_wanted)
 			argp_usage(state);
-		into->path = arg;
+		*(state->arg_num == 0 ? &into->path : &into->other_path) = arg;
 		break;
 	case ARGP_KEY_END:
-		if (!into->path)
+		if (state->arg_num < n_wanted)
 			argp_usage(state);
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
 	return 0;
+}
+
+error_t unlock_parse_path(int key, char *arg, struct argp_state *state)
+{
+	return parse_paths(key, arg, state, 1);
+}
+
+error_t unlock_parse_paths(int key, char *arg, struct argp_state *state)
+{
+	return parse_paths(key, arg, state, 2);
 }
 
 void unlock_wipe(struct unlock *unlock)

@@ -22,13 +22,15 @@ struct unlock_options {
 /* --key-file and --passphrase-fd, for the argp_child of a verb; its input is a struct unlock_options. */
 extern const struct argp unlock_argp;
 
-/* For a verb that takes these two options and one path, as its input and its parser. */
+/* For a verb that takes these two options and one path, or two, as its input and its parser. */
 struct unlock_arguments {
 	struct unlock_options unlock;
 	const char *path;
+	const char *other_path;
 };
 
 error_t unlock_parse_path(int key, char *arg, struct argp_state *state);
+error_t unlock_parse_paths(int key, char *arg, struct argp_state *state);
 extern const struct argp_child unlock_children[];
 
 struct unlock {

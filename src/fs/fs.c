@@ -59,6 +59,7 @@ static int start(struct fs *fs, const struct fs_config *config, struct vault **w
 	snapshots_init(&fs->snapshots, &fs->keep, arena_size(config->arena) / SNAPSHOT_SHARE);
 	barrier_init(&fs->barrier);
 	moves_init(&fs->moves);
+	vault_set_trust(fs->reader, &fs->flight->trust);
 	r = new_session(fs);
 	if (r == 0 && *writer) {
 		r = writer_start(fs, *writer, config->is_first, &fs->writer);
@@ -82,8 +83,10 @@ int fs_new(const struct fs_config *config, struct fs **ret, struct failure *rete
 	fs->arena = config->arena;
 	fs->reader = config->reader;
 	fs->fuse_fd = config->fuse_fd;
+	fs->anchors = config->anchors;
 	fs->flight = config->flight;
 	fs->has_journal = config->has_journal;
+	absence_init(&fs->absence);
 	journal_init(&fs->journal, NULL); /* until it is this worker's */
 	inherit_init(&fs->inherited);
 	r = start(fs, config, &writer);
@@ -159,6 +162,11 @@ int fs_take_over(struct fs *fs)
 	return 0;
 }
 
+void fs_on_verdict(struct fs *fs)
+{
+	absence_tell(&fs->absence);
+}
+
 void fs_free(struct fs *fs)
 {
 	if (!fs)
@@ -172,6 +180,7 @@ void fs_free(struct fs *fs)
 	open_files_destroy(&fs->open_files);
 	barrier_destroy(&fs->barrier);
 	moves_destroy(&fs->moves);
+	absence_destroy(&fs->absence);
 	vault_close(fs->reader);
 	inherit_destroy(&fs->inherited);
 	journal_destroy(&fs->journal);

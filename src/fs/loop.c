@@ -62,22 +62,27 @@ static void leave(struct fs *fs)
 	atomic_store(&flight->loop.unique, 0);
 }
 
+static void dispatch(struct fs *fs, size_t len)
+{
+	const struct fuse_in_header *in = (const void *)fs->receive->data;
+	const struct fuse_buf buffer = {.size = len, .mem = fs->receive->data};
+
+	if (in->opcode > LIBFUSE_LAST)
+		answer_unknown(fs, in, len);
+	else
+		fuse_session_process_buf(fs->session, &buffer);
+}
+
 static void answer(struct fs *fs, size_t len)
 {
 	struct fuse_in_header *in = (void *)fs->receive->data;
-	struct fuse_buf buffer = {.mem = fs->receive->data};
 
 	if (fs->is_request_repeated && (in->opcode == FUSE_OPEN || in->opcode == FUSE_CREATE)) {
 		open_files_forget_opened_by(&fs->open_files, in->unique);
 		snapshots_forget_opened_by(&fs->snapshots, in->unique);
 	}
-	if (inherit_answers(fs, in, &len))
-		return;
-	buffer.size = len;
-	if (in->opcode > LIBFUSE_LAST)
-		answer_unknown(fs, in, len);
-	else
-		fuse_session_process_buf(fs->session, &buffer);
+	if (!inherit_answers(fs, in, &len))
+		dispatch(fs, len);
 }
 
 static void handle(struct fs *fs, size_t len, bool is_repeated)
@@ -89,6 +94,23 @@ static void handle(struct fs *fs, size_t len, bool is_repeated)
 	answer(fs, len);
 	leave(fs);
 	explicit_bzero(fs->receive->data, len);
+}
+
+/* They were looked at before, and what they ask for could not be said. */
+static void handle_waiting(struct fs *fs, struct waiting_request *request)
+{
+	while (request) {
+		struct waiting_request *next = request->next;
+
+		memcpy(fs->receive->data, request->request, request->len);
+		fs->is_request_repeated = request->is_repeated;
+		enter(fs, (const void *)fs->receive->data);
+		dispatch(fs, request->len);
+		leave(fs);
+		explicit_bzero(fs->receive->data, request->len);
+		waiting_request_free(request);
+		request = next;
+	}
 }
 
 /* A request in a slot, which is given back when it is answered. */
@@ -168,19 +190,31 @@ static int read_one(struct fs *fs)
 	return 0;
 }
 
-int fs_run(struct fs *fs)
+static int run(struct fs *fs)
 {
 	if (fs->journal.flight)
 		run_journal(fs);
 	while (!fuse_session_exited(fs->session)) {
-		int r = read_one(fs);
+		int r;
 
+		handle_waiting(fs, absence_take(&fs->absence));
+		r = read_one(fs);
 		if (r == -ENODEV)
 			return 0;					  /* unmounted */
 		if (r < 0 && r != -EINTR && r != -EAGAIN && r != -ENOENT) /* ENOENT: the asker is gone */
 			return r;
 	}
 	return 0;
+}
+
+int fs_run(struct fs *fs)
+{
+	int r;
+
+	absence_begin(&fs->absence);
+	r = run(fs);
+	absence_end(&fs->absence);
+	return r;
 }
 
 ssize_t send_answer(struct fs *fs, struct iovec *parts, int n_parts)

@@ -154,7 +154,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, s
 
 	barrier_wait(&fs->barrier, ino);
 	attributes_of(attr, to_set, &set);
-	if (!fs->writer)
+	if (is_read_only(fs))
 		r = -EROFS;
 	else if (node_space(ino) != SPACE_ROW)
 		r = -EPERM;

@@ -124,7 +124,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 	struct job *job;
 	int r;
 
-	if (!fs->writer) {
+	if (is_read_only(fs)) {
 		reply_error(req, parent, -EROFS);
 		return;
 	}
@@ -176,7 +176,7 @@ void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, 
 {
 	struct fs *fs = fs_of(req);
 	struct job *job;
-	int r = fs->writer ? 0 : -EROFS;
+	int r = is_read_only(fs) ? -EROFS : 0;
 
 	(void)device;
 	if (r == 0 && !S_ISREG(mode))

@@ -63,6 +63,7 @@ static bool add_dots(struct listing *listing, const struct vault_entry *dir, off
 	return offset >= OFFSET_DOTDOT || add_entry(listing, "..", &entry, OFFSET_DOTDOT);
 }
 
+/* 0, or -ENOENT: there is no more than what was added. */
 static int fill(struct fs *fs, struct listing *listing, const struct vault_entry *dir, off_t offset)
 {
 	uint64_t after = offset > OFFSET_DOTDOT ? (uint64_t)offset : 0;
@@ -79,7 +80,7 @@ static int fill(struct fs *fs, struct listing *listing, const struct vault_entry
 			return 0;
 		after = child.id;
 	}
-	return r == -ENOENT ? 0 : r;
+	return r;
 }
 
 static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bool is_plus)
@@ -99,10 +100,10 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bool
 	r = vault_get(fs->reader, ino, &dir);
 	if (r == 0)
 		r = fill(fs, &listing, &dir, offset);
-	/* A damaged entry is an error, never left out of a listing. */
-	if (r < 0)
+	/* A damaged entry is an error, never left out of a listing; nor does one end early. */
+	if (r < 0 && r != -ENOENT)
 		reply_error(req, ino, r);
-	else
+	else if (r == 0 || listing.used > 0 || may_be_absent(req, ino))
 		(void)fuse_reply_buf(req, listing.buffer, listing.used);
 	explicit_bzero(listing.buffer, listing.size);
 	free(listing.buffer);

@@ -34,7 +34,7 @@ static int open_for_writing(struct fs *fs, uint64_t ino, uid_t uid, struct fuse_
 	struct vault_entry entry;
 	int r;
 
-	if (!fs->writer)
+	if (is_read_only(fs))
 		return -EROFS;
 	r = vault_read(fs->reader, ino, &entry, &value);
 	if (r == 0 && fi->flags & O_TRUNC) {

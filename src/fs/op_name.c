@@ -51,6 +51,8 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	barrier_wait(&fs->barrier, parent);
 	if (node_space(parent) == SPACE_ROW)
 		r = lookup(fs, parent, name_bytes(name), &entry);
+	if (r == -ENOENT && !may_be_absent(req, parent))
+		return;
 	if (r < 0)
 		reply_error(req, parent, r);
 	else
@@ -81,7 +83,7 @@ static struct job *name_job(fuse_req_t req, const struct job_sort *sort, uint64_
 	struct job *job;
 	int r;
 
-	if (!fs->writer) {
+	if (is_read_only(fs)) {
 		reply_error(req, parent, -EROFS);
 		return NULL;
 	}

@@ -148,6 +148,8 @@ void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	const char *short_name = without_user(name);
 	int r = short_name ? get(fs_of(req), ino, short_name, &value) : -EOPNOTSUPP;
 
+	if (r == -ENODATA && !special_of(short_name) && !may_be_absent(req, ino))
+		return;
 	if (r == 0 && size != 0 && size < value->len)
 		r = -ERANGE;
 	if (r < 0 || !value)
@@ -224,6 +226,8 @@ void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	struct list names = {.len = 0};
 	int r = list(fs_of(req), ino, &names);
 
+	if (r == 0 && !may_be_absent(req, ino))
+		return;
 	if (r == 0 && size != 0 && size < names.len)
 		r = -ERANGE;
 	if (r < 0)
@@ -335,7 +339,7 @@ static int check_change(struct fs *fs, uint64_t ino, const char *name, const str
 		return -EOPNOTSUPP;
 	if (strlen(name) == 0 || strlen(name) > ATTRIBUTE_NAME_MAX)
 		return -ERANGE;
-	if (!fs->writer)
+	if (is_read_only(fs))
 		return -EROFS;
 	if (node_space(ino) != SPACE_ROW || (special && special->sort == SORT_READ_ONLY))
 		return -EPERM;

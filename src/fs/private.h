@@ -4,6 +4,7 @@
 
 #define FUSE_USE_VERSION 314
 
+#include "absence.h"
 #include "barrier.h"
 #include "fleeting.h"
 #include "fs.h"
@@ -32,6 +33,7 @@
 struct fs {
 	struct arena *arena;
 	int fuse_fd;
+	int anchors; /* -1: none */
 	struct fuse_session *session;
 	struct flight *flight;
 	struct inherited inherited;
@@ -47,6 +49,7 @@ struct fs {
 	struct barrier barrier;
 	struct moves moves;
 	struct fleeting fleeting;
+	struct absence absence;
 	bool has_journal;
 	bool has_epoch;		     /* the kernel forgets all names when asked to */
 	struct writer *writer;	     /* NULL: read-only */
@@ -72,6 +75,21 @@ static inline struct vault_caller caller_of(fuse_req_t req, mode_t mode)
 int error_for_users(uint64_t ino, int code);
 /* Answers with that. */
 void reply_error(fuse_req_t req, uint64_t ino, int code);
+
+/* --- absence.c --- */
+
+/* The store was found damaged: nothing is changed any more. */
+bool is_damaged(const struct fs *fs);
+/*
+ * Whether req may be answered with "no such thing", or with the end of a list.  False: it waits until that is
+ * known, or was answered otherwise.
+ */
+bool may_be_absent(fuse_req_t req, uint64_t ino);
+
+static inline bool is_read_only(const struct fs *fs)
+{
+	return !fs->writer || is_damaged(fs);
+}
 
 /* --- attr.c --- */
 

@@ -13,6 +13,7 @@
 #define BATCH_MAX	256
 #define TIDY_AFTER_S	2 /* of the first removal that was not tidied away */
 #define TIDY_RETRY_S	1
+#define ANCHOR_AFTER_S	5 /* of the first commit that the anchor does not know of */
 #define IDLE_FOREVER_MS INT64_C(3600000)
 
 struct writer {
@@ -28,6 +29,8 @@ struct writer {
 	struct writer_state state; /* under mutex */
 	uint64_t generation;	   /* of the last commit. The thread's own */
 	time_t tidy_at;		   /* monotonic; 0: nothing to tidy. The thread's own */
+	time_t anchor_at;	   /* monotonic; 0: the anchor knows. Under mutex */
+	bool is_anchor_failing;	   /* and was complained of. The thread's own */
 };
 
 static int64_t monotonic_ms(void)
@@ -55,6 +58,35 @@ static void tidy(struct writer *writer)
 	writer->tidy_at = r < 0 ? monotonic_s() + TIDY_RETRY_S : 0;
 	(void)vault_reserve_hold(
 		writer->vault); /* when there is no room for it now, there may be the next time */
+}
+
+/* So that an older copy of the store is not taken for it. */
+static void anchor(struct writer *writer)
+{
+	int r = vault_anchor_put(writer->vault, writer->fs->anchors);
+
+	if (r < 0 && !writer->is_anchor_failing)
+		log_line(LOG_LEVEL_ERROR, "cannot write the anchor, which tells an older store from this one",
+			 r);
+	writer->is_anchor_failing = r < 0;
+	(void)pthread_mutex_lock(&writer->mutex);
+	writer->anchor_at = r < 0 ? monotonic_s() + ANCHOR_AFTER_S : 0;
+	(void)pthread_mutex_unlock(&writer->mutex);
+}
+
+static bool is_due(time_t at)
+{
+	return at != 0 && monotonic_s() >= at;
+}
+
+static bool is_anchor_due(struct writer *writer)
+{
+	bool due;
+
+	(void)pthread_mutex_lock(&writer->mutex);
+	due = is_due(writer->anchor_at);
+	(void)pthread_mutex_unlock(&writer->mutex);
+	return due;
 }
 
 /* --- a batch --- */
@@ -112,6 +144,8 @@ static int run_batch(struct writer *writer, struct job *batch)
 	int r;
 
 	enter(writer, batch);
+	if (is_damaged(writer->fs))
+		return -EROFS;
 	r = vault_begin(writer->vault);
 	if (r < 0)
 		return r;
@@ -140,8 +174,11 @@ static void note_commit(struct writer *writer, unsigned n_changes)
 	writer->state.n_rows = counts.n_rows;
 	writer->state.used_bytes = counts.used_bytes;
 	writer->state.free_bytes = counts.free_bytes;
-	if (counts.generation != writer->generation)
+	if (counts.generation != writer->generation) {
 		writer->state.n_commits++;
+		if (writer->anchor_at == 0 && writer->fs->anchors >= 0)
+			writer->anchor_at = monotonic_s() + ANCHOR_AFTER_S;
+	}
 	writer->generation = counts.generation;
 	writer->state.n_changes += n_changes;
 	(void)pthread_mutex_unlock(&writer->mutex);
@@ -250,13 +287,16 @@ static struct timespec next_wake(const struct writer *writer)
 
 	if (writer->tidy_at != 0 && writer->tidy_at * 1000 < at)
 		at = writer->tidy_at * 1000;
+	if (writer->anchor_at != 0 && writer->anchor_at * 1000 < at)
+		at = writer->anchor_at * 1000;
 	for (const struct job *job = writer->parked; job; job = job->next)
 		if (job->ready_at_ms < at)
 			at = job->ready_at_ms;
 	return (struct timespec){.tv_sec = at / 1000, .tv_nsec = (long)(at % 1000) * 1000000};
 }
 
-/* Up to BATCH_MAX jobs; NULL when it is time to tidy, or to end (is_stopping and nothing left). */
+/* Up to BATCH_MAX jobs; NULL when it is time to tidy or to write the anchor, or to end (is_stopping and
+ * nothing left). */
 static struct job *take_batch(struct writer *writer)
 {
 	struct job *batch;
@@ -267,7 +307,7 @@ static struct job *take_batch(struct writer *writer)
 		struct timespec until = next_wake(writer);
 
 		if (pthread_cond_timedwait(&writer->filled, &writer->mutex, &until) == ETIMEDOUT &&
-		    writer->tidy_at != 0 && monotonic_s() >= writer->tidy_at)
+		    (is_due(writer->tidy_at) || is_due(writer->anchor_at)))
 			break;
 	}
 	batch = end = writer->first;
@@ -302,8 +342,10 @@ static void *writer_main(void *argument)
 
 		if (batch)
 			run_and_settle(writer, batch);
-		if (writer->tidy_at != 0 && monotonic_s() >= writer->tidy_at)
+		if (is_due(writer->tidy_at))
 			tidy(writer);
+		if (is_anchor_due(writer))
+			anchor(writer);
 	}
 	return NULL;
 }
@@ -334,7 +376,7 @@ int writer_start(struct fs *fs, struct vault *vault, bool is_first, struct write
 	if (r < 0)
 		return r;
 	(void)pthread_mutex_init(&writer->mutex, NULL);
-	r = is_first ? vault_clear_drafts(vault) : 0;
+	r = is_first && !is_damaged(fs) ? vault_clear_drafts(vault) : 0;
 	if (r < 0)
 		return r;
 	r = pthread_create(&writer->thread, NULL, writer_main, writer);
@@ -375,6 +417,8 @@ void writer_stop(struct writer *writer)
 	(void)pthread_mutex_unlock(&writer->mutex);
 	(void)pthread_join(writer->thread, NULL);
 	(void)vault_tidy(writer->vault); /* the last session to close does it again */
+	if (writer->anchor_at != 0)
+		anchor(writer);
 	vault_close(writer->vault);
 	(void)pthread_mutex_destroy(&writer->mutex);
 	(void)pthread_cond_destroy(&writer->filled);

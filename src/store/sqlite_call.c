@@ -143,7 +143,7 @@ int sqlite_statements_prepare(struct session *session)
 		errno = 0;
 		rc = sqlite3_prepare_v3(session->db, texts[i], -1, SQLITE_PREPARE_PERSISTENT,
 					&session->statements[i], NULL);
-		if (rc != SQLITE_OK)
+		if (rc != SQLITE_OK && !session->salvages)
 			return sqlite_errno(rc);
 	}
 	return 0;

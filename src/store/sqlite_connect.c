@@ -215,7 +215,7 @@ static int check_version(struct session *session, struct failure *reterr)
 	if (version > SQLITE_STORE_VERSION)
 		return fail(reterr, -EPROTONOSUPPORT, "was made by a newer keyfs",
 			    "use that version of keyfs");
-	return version == SQLITE_STORE_VERSION ? 0 : -EBADMSG;
+	return version == SQLITE_STORE_VERSION || session->salvages ? 0 : -EBADMSG;
 }
 
 static int check_schema(struct session *session, struct failure *reterr)
@@ -252,7 +252,7 @@ static int connect_store(struct session *session, bool make, struct failure *ret
 		r = apply_settings(session, reterr);
 	if (r == 0)
 		r = sqlite_statements_prepare(session);
-	if (r == 0)
+	if (r == 0 && !session->salvages)
 		r = check_schema(session, reterr);
 	if (r == 0 && session->mode == STORE_WRITE)
 		r = sqlite_reserve_steps(session);

@@ -32,7 +32,7 @@
  *     quadratic in the number of nodes, and by (parent, name_index) offsets would not survive a rename.
  *
  *   wrap    one row a wrapped key; the primary key is the row
- *     class           INTEGER  1 .. 2^31 - 1
+ *     class           INTEGER  1 .. 255
  *     owner           INTEGER  0 .. 2^63 - 1
  *     generation      INTEGER  0 .. 2^32 - 1
  *     body            BLOB     1 .. STORE_RECORD_MAX bytes
@@ -97,7 +97,8 @@ struct session {
 	struct store store; /* first: a struct store of this backend is a struct session */
 	sqlite3 *db;	    /* NULL once publish has begun to rename */
 	sqlite3_stmt *statements[N_STATEMENTS];
-	enum store_mode mode;
+	enum store_mode mode; /* STORE_READ or STORE_WRITE */
+	bool salvages;	      /* nothing is asked of the tables but that they can be read */
 	enum transaction_state transaction;
 	int gone;    /* why it is TRANSACTION_GONE */
 	bool marked; /* between mark and keep or undo */

@@ -105,41 +105,56 @@ static int node_row(struct call *call, struct store_node *ret)
 	return r < 0 ? r : node_columns(call, ret);
 }
 
+/* An index that somebody changed leads to other rows than the ones that were asked for. */
+static int as_asked(int code, bool is_it)
+{
+	return code < 0 || is_it ? code : -EBADMSG;
+}
+
 int sqlite_node_get(struct store *store, uint64_t id, struct store_node *ret)
 {
 	struct call CLEANUP(sqlite_call_end) call = sqlite_call_start(session_of(store), STATEMENT_NODE_GET);
+	int r;
 
 	sqlite_call_integer(&call, id);
-	return node_row(&call, ret);
+	r = node_row(&call, ret);
+	return as_asked(r, r == 0 && ret->id == id);
 }
 
 int sqlite_node_find(struct store *store, uint64_t parent, const unsigned char name_index[STORE_INDEX_SIZE],
 		     struct store_node *ret)
 {
 	struct call CLEANUP(sqlite_call_end) call = sqlite_call_start(session_of(store), STATEMENT_NODE_FIND);
+	int r;
 
 	sqlite_call_integer(&call, parent);
 	sqlite_call_bytes(&call, (struct bytes){name_index, STORE_INDEX_SIZE});
-	return node_row(&call, ret);
+	r = node_row(&call, ret);
+	return as_asked(r, r == 0 && ret->parent == parent &&
+				   memcmp(ret->name_index, name_index, STORE_INDEX_SIZE) == 0);
 }
 
 int sqlite_node_next(struct store *store, uint64_t parent, uint16_t kind, uint64_t after,
 		     struct store_node *ret)
 {
 	struct call CLEANUP(sqlite_call_end) call = sqlite_call_start(session_of(store), STATEMENT_NODE_NEXT);
+	int r;
 
 	sqlite_call_integer(&call, parent);
 	sqlite_call_integer(&call, kind);
 	sqlite_call_integer(&call, after);
-	return node_row(&call, ret);
+	r = node_row(&call, ret);
+	return as_asked(r, r == 0 && ret->id > after && ret->parent == parent && ret->kind == kind);
 }
 
 int sqlite_node_scan(struct store *store, uint64_t after, struct store_node *ret)
 {
 	struct call CLEANUP(sqlite_call_end) call = sqlite_call_start(session_of(store), STATEMENT_NODE_SCAN);
+	int r;
 
 	sqlite_call_integer(&call, after);
-	return node_row(&call, ret);
+	r = node_row(&call, ret);
+	return as_asked(r, r == 0 && ret->id > after);
 }
 
 static bool is_storable_node(const struct store_node *node)
@@ -208,7 +223,7 @@ static int wrap_row(struct call *call, struct store_wrap *ret)
 
 	if (r < 0)
 		return r;
-	wrap.class = (enum store_wrap_class)sqlite_column_integer(call, 0, 1, INT32_MAX);
+	wrap.class = (enum store_wrap_class)sqlite_column_integer(call, 0, 1, UINT8_MAX);
 	wrap.owner = sqlite_column_integer(call, 1, 0, INT64_MAX);
 	wrap.generation = (uint32_t)sqlite_column_integer(call, 2, 0, UINT32_MAX);
 	body = sqlite_column_bytes(call, 3, 1, STORE_RECORD_MAX);

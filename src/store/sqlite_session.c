@@ -37,7 +37,8 @@ static int session_new(const char *where, enum store_mode mode, struct session *
 	if (!session)
 		return fail(reterr, -ENOMEM, "out of memory", NULL);
 	session->store.backend = &store_sqlite;
-	session->mode = mode;
+	session->mode = mode == STORE_WRITE ? STORE_WRITE : STORE_READ;
+	session->salvages = mode == STORE_SALVAGE;
 	session->dir = session->reserve = -1;
 	r = sqlite_session_reserve(session, BUFFER_FIRST);
 	if (r == 0)

@@ -53,6 +53,7 @@ static void answer_status(struct supervisor *supervisor, struct client *client, 
 	status->standby_pid = supervisor->standby.is_ready ? supervisor->standby.pid : 0;
 	status->has_counts = has_counts;
 	if (supervisor->flight) {
+		status->trust = (uint8_t)atomic_load(&supervisor->flight->trust);
 		status->n_resent = atomic_load(&supervisor->flight->n_resent);
 		status->longest_pause_us = atomic_load(&supervisor->flight->longest_pause_ns) / 1000;
 	}

@@ -35,6 +35,8 @@ static bool is_well_formed(const struct handoff_message *message, const int fds[
 
 	for (unsigned i = 0; i < HANDOFF_FDS_MAX; i++)
 		n_fds += fds[i] >= 0;
+	if (message->kind == HANDOFF_OPEN && n_fds == 1)
+		n_fds = 0; /* the state directory may come with it */
 	return message->version == HANDOFF_VERSION && message->kind >= HANDOFF_OPEN &&
 	       message->kind < HANDOFF_KIND_END && n_fds == n_fds_of[message->kind] &&
 	       memchr(message->what, '\0', HANDOFF_WHAT_SIZE) &&
@@ -78,14 +80,24 @@ int handoff_tell_root(int fd)
 	return handoff_send(HANDOFF_CONTROL_FD, &message, &fd, 1);
 }
 
-int handoff_tell_failed(int code, const struct failure *failure)
+static int tell_outcome(enum handoff_kind kind, int code, const struct failure *failure)
 {
-	struct handoff_message message = {.kind = HANDOFF_FAILED, .code = code};
+	struct handoff_message message = {.kind = kind, .code = code};
 
 	(void)snprintf(message.what, sizeof(message.what), "%s",
 		       failure->what ? failure->what : strerrordesc_np(abs(code)));
 	(void)snprintf(message.hint, sizeof(message.hint), "%s", failure->hint ? failure->hint : "");
 	return handoff_send(HANDOFF_CONTROL_FD, &message, NULL, 0);
+}
+
+int handoff_tell_failed(int code, const struct failure *failure)
+{
+	return tell_outcome(HANDOFF_FAILED, code, failure);
+}
+
+int handoff_tell_unlocked(int code, const struct failure *failure)
+{
+	return tell_outcome(HANDOFF_UNLOCKED, code, failure);
 }
 
 int handoff_tell_counts(const struct handoff_counts *counts)

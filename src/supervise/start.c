@@ -70,12 +70,13 @@ int start_mounted(struct supervisor *supervisor, const struct worker *worker)
 	return worker->control < 0 ? -EPIPE : handoff_send(worker->control, &message, fds, 3);
 }
 
-void start_on_unlocked(struct supervisor *supervisor)
+void start_on_unlocked(struct supervisor *supervisor, const struct handoff_message *message)
 {
 	struct failure failure = {NULL, NULL};
 	char said[MOUNT_SAID_SIZE];
 	int r;
 
+	supervisor->warning = *message;
 	if (is_adopting(supervisor->config)) {
 		r = adopt_mount(supervisor, &failure);
 	} else {
@@ -98,7 +99,8 @@ void start_on_unlocked(struct supervisor *supervisor)
 
 void start_on_ready(struct supervisor *supervisor)
 {
-	const struct failure none = {NULL, NULL};
+	const struct handoff_message *warning = &supervisor->warning;
+	const struct failure said = {warning->what, warning->hint[0] ? warning->hint : NULL};
 	const struct failure stuck = {"the worker that is left does not end",
 				      "it goes on; 'keyfs umount' ends the mount"};
 	int r = supervisor->is_adopted ? adopt_replace(supervisor) : 0;
@@ -111,7 +113,8 @@ void start_on_ready(struct supervisor *supervisor)
 	supervisor->deadline = NO_DEADLINE;
 	supervisor->active.is_ready = true;
 	recover_go(supervisor);
-	supervisor_settle(supervisor, SUPERVISE_MOUNTPOINT, 0, &none);
+	supervisor->outcome->warning = warning->code;
+	supervisor_settle(supervisor, SUPERVISE_STORE, 0, &said);
 	if (supervisor->config->foreground && supervisor->config->held[0] < 0)
 		manager_forget(); /* of an earlier mount: there is room for one */
 	if (supervisor->config->foreground)

@@ -179,7 +179,18 @@ static void end(struct supervisor *supervisor)
 	cleanup_close(&supervisor->runtime);
 	cleanup_close(&supervisor->listener);
 	cleanup_close(&supervisor->signals);
+	cleanup_close(&supervisor->state);
 	cleanup_close(&supervisor->report);
+}
+
+/* Without it an older store cannot be told from this one; that is no reason not to serve it. */
+static void open_state(struct supervisor *supervisor)
+{
+	int r = supervise_state(&supervisor->state);
+
+	if (r < 0)
+		log_line(LOG_LEVEL_ERROR, "no state directory: there is no anchor", r);
+	supervisor->status.has_anchor = r == 0;
 }
 
 static void begin(struct supervisor *supervisor)
@@ -187,6 +198,7 @@ static void begin(struct supervisor *supervisor)
 	struct failure failure = {NULL, NULL};
 	int r;
 
+	open_state(supervisor);
 	supervisor->signals = open_signals();
 	r = supervisor->signals < 0 ? -errno
 				    : worker_start(supervisor, &supervisor->active, supervisor->secret,
@@ -208,6 +220,7 @@ static struct supervisor supervisor_of(const struct supervise_config *config,
 		.phase = PHASE_UNLOCKING,
 		.deadline = NO_DEADLINE,
 		.signals = -1,
+		.state = -1,
 		.lock = config->lock,
 		.secret = config->secret,
 		.report = config->report,
@@ -267,6 +280,7 @@ static int resume(int state, struct supervise_config *config, struct supervisor 
 	r = upgrade_resume(state, config, supervisor);
 	if (r < 0)
 		return r;
+	open_state(supervisor);
 	supervisor->signals = open_signals();
 	return supervisor->signals < 0 ? -errno : 0;
 }

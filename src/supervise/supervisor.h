@@ -106,6 +106,7 @@ struct supervisor {
 	int result;	  /* what supervise_run returns */
 
 	int signals;
+	int state; /* the state directory; -1: there is none */
 	int lock;
 	int secret;
 	int report;
@@ -131,8 +132,9 @@ struct supervisor {
 	int init;     /* the FUSE_INIT request, for every worker of this mount */
 	dev_t device; /* of the mount, to recognise it; 0 while there is none */
 
-	bool is_counting;   /* COUNT was sent and not answered */
-	uint64_t n_cut_off; /* open files at the end, or CONTROL_CUT_OFF_UNKNOWN */
+	struct handoff_message warning; /* of the first worker, about the store; code 0: none */
+	bool is_counting;		/* COUNT was sent and not answered */
+	uint64_t n_cut_off;		/* open files at the end, or CONTROL_CUT_OFF_UNKNOWN */
 	struct control_status status;
 	struct client clients[CLIENTS_MAX];
 };
@@ -174,7 +176,7 @@ void worker_forget(struct worker *worker);
 
 /* start.c */
 
-void start_on_unlocked(struct supervisor *supervisor);
+void start_on_unlocked(struct supervisor *supervisor, const struct handoff_message *message);
 void start_on_ready(struct supervisor *supervisor);
 /* The device, the greeting and the flight record, for a worker that has unlocked the store. */
 int start_mounted(struct supervisor *supervisor, const struct worker *worker);

@@ -66,7 +66,7 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, int secre
 	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
 		return -errno;
 	worker->control = take_fd(&ours);
-	return handoff_send(worker->control, &open, NULL, 0);
+	return handoff_send(worker->control, &open, &supervisor->state, supervisor->state < 0 ? 0 : 1);
 }
 
 int worker_send(const struct worker *worker, enum handoff_kind kind, const int *fds, unsigned n_fds)
@@ -100,7 +100,7 @@ static void on_active(struct supervisor *supervisor, const struct handoff_messag
 	if (message->kind == HANDOFF_ROOT && supervisor->root < 0)
 		supervisor->root = take_fd(fd);
 	else if (message->kind == HANDOFF_UNLOCKED && supervisor->phase == PHASE_UNLOCKING)
-		start_on_unlocked(supervisor);
+		start_on_unlocked(supervisor, message);
 	else if (message->kind == HANDOFF_READY && supervisor->phase == PHASE_REPLAYING)
 		start_on_ready(supervisor);
 	else if (message->kind == HANDOFF_FAILED && supervisor->phase <= PHASE_REPLAYING)

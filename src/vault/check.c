@@ -1,19 +1,27 @@
-/* keyfs check: every record authenticated, every record counted, and what typed keys still lack. */
+/* Verification: every record authenticated, every record counted; and what typed keys still lack. */
 #include "session.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#define PATH_SIZE (4 * (NAME_MAX_BYTES + 1))
+/* So many are verified in a fifth of a second. */
+#define VERIFY_QUICK_ROWS 100000
+
+#define DEPTH_MAX	  5 /* root, service, type, key, field */
+#define PATH_SIZE	  (4 * (NAME_MAX_BYTES + 1))
 
 struct check {
 	struct vault *vault;
 	const struct vault_report *report;
 	struct seal_set set;
 	uint64_t n_rows;
+	uint64_t last_parent; /* that was looked for */
+	uint64_t generation;  /* of the header */
+	uint64_t next_id;
 	uint64_t counters[SEAL_N_COUNTERS];
-	bool is_damaged;
+	bool is_damaged;     /* some record does not open */
+	bool is_unaccounted; /* what is there is not what the header vouches for */
 };
 
 /* "service/type/key/field" of an entry, as far up as its parents can be read. */
@@ -26,7 +34,7 @@ static void path_of(struct vault *vault, const struct vault_entry *entry, char r
 		ret[0] = '\0';
 		return;
 	}
-	for (;;) {
+	for (unsigned depth = 0; depth < DEPTH_MAX; depth++) {
 		char longer[2 * PATH_SIZE];
 
 		if (at.class == VAULT_KEY)
@@ -44,7 +52,8 @@ static void path_of(struct vault *vault, const struct vault_entry *entry, char r
 static void report_damage(struct check *check, const char *path, uint64_t id)
 {
 	check->is_damaged = true;
-	check->report->damaged(check->report->user, path, id);
+	if (check->report->damaged)
+		check->report->damaged(check->report->user, path, id);
 }
 
 /* What can still be said of a row that does not authenticate: its path, when only its value is damaged, or
@@ -54,8 +63,10 @@ static void report_row(struct check *check, uint64_t id, uint64_t parent)
 	char path[PATH_SIZE] = "";
 	struct vault_entry entry;
 
-	if (entry_load(check->vault, id, &entry, NULL) == 0 ||
-	    (parent != 0 && entry_load(check->vault, parent, &entry, NULL) == 0))
+	if (!check->report->damaged)
+		; /* nobody asks where it is */
+	else if (entry_load(check->vault, id, &entry, NULL) == 0 ||
+		 (parent != 0 && entry_load(check->vault, parent, &entry, NULL) == 0))
 		path_of(check->vault, &entry, path);
 	report_damage(check, path, id);
 }
@@ -87,16 +98,41 @@ static int check_fields(struct check *check, const struct vault_entry *key)
 	return 0;
 }
 
-/* A record that authenticates lies where its name says, under a parent that is there. */
+static bool is_above(enum vault_class parent, enum vault_class child)
+{
+	switch (child) {
+	case VAULT_SERVICE:
+		return parent == VAULT_DIR_ROOT;
+	case VAULT_TYPE:
+	case VAULT_KEY:
+		return parent == VAULT_SERVICE;
+	case VAULT_ATTRIBUTE:
+		return parent <= VAULT_FIELD || parent == VAULT_DRAFT;
+	default:
+		return parent == VAULT_KEY;
+	}
+}
+
+/* A record that authenticates lies where its name says, under a parent that is there (whole or not). */
 static bool is_in_place(struct check *check, const struct vault_entry *entry, const unsigned char *name_index)
 {
 	unsigned char index[SEAL_INDEX_SIZE];
 	struct vault_entry parent;
+	int r;
 
 	entry_name_index(check->vault, entry, index);
 	if (memcmp(index, name_index, sizeof(index)) != 0)
 		return false;
-	return entry->class == VAULT_DIR_ROOT || entry_load(check->vault, entry->parent, &parent, NULL) == 0;
+	if (entry->version > check->generation || entry->id >= check->next_id)
+		return false;
+	if (entry->class == VAULT_DIR_ROOT)
+		return entry->id == VAULT_ROOT;
+	/* That all rows are ours says so as well; whoever looks closely looks here too. */
+	if (!check->report->damaged || entry->parent == check->last_parent)
+		return true;
+	check->last_parent = entry->parent;
+	r = entry_load(check->vault, entry->parent, &parent, NULL);
+	return r != -ENOENT && (r < 0 || is_above(parent.class, entry->class));
 }
 
 static void count_entry(struct check *check, const struct vault_entry *entry)
@@ -135,10 +171,21 @@ static int check_node(struct check *check, struct store_node *node)
 	}
 	if (r < 0)
 		return r;
-	if (!is_in_place(check, &entry, name_index))
+	if (!is_in_place(check, &entry, name_index)) {
+		check->is_unaccounted = true;
 		report_row(check, id, 0);
+	}
 	count_entry(check, &entry);
-	return entry.class == VAULT_KEY ? check_fields(check, &entry) : 0;
+	return entry.class == VAULT_KEY && check->report->incomplete ? check_fields(check, &entry) : 0;
+}
+
+/* There is something that is no row, or a page that is none: what comes behind it is looked at as well. */
+static uint64_t step_over(struct check *check, uint64_t after)
+{
+	if (!check->is_unaccounted)
+		report_damage(check, "", 0);
+	check->is_unaccounted = true;
+	return after + 1;
 }
 
 static int check_nodes(struct check *check, uint64_t n_expected)
@@ -147,15 +194,21 @@ static int check_nodes(struct check *check, uint64_t n_expected)
 	uint64_t after = 0;
 	int r;
 
-	while ((r = backend_of(check->vault)->node_scan(check->vault->store, after, &node)) == 0) {
-		after = node.id;
-		r = check_node(check, &node);
+	while ((r = backend_of(check->vault)->node_scan(check->vault->store, after, &node)) != -ENOENT) {
+		if (r == -EBADMSG && check->report->damaged && after < check->next_id) {
+			after = step_over(check, after);
+			continue;
+		}
+		if (r == 0) {
+			after = node.id;
+			r = check_node(check, &node);
+		}
 		if (r < 0)
 			return r;
 		if (check->report->progress)
 			check->report->progress(check->report->user, check->n_rows, n_expected);
 	}
-	return r == -ENOENT ? 0 : r;
+	return 0;
 }
 
 static int check_wraps(struct check *check)
@@ -190,11 +243,15 @@ static int check_whole(struct check *check, const struct seal_header *header)
 
 	if (check->n_rows != header->n_rows ||
 	    memcmp(check->set.sum, header->set.sum, sizeof(check->set.sum)) != 0 ||
-	    memcmp(check->counters, header->counters, sizeof(check->counters)) != 0)
+	    (!check->is_damaged && memcmp(check->counters, header->counters, sizeof(check->counters)) != 0)) {
+		check->is_unaccounted = true;
 		report_damage(check, "", 0);
+	}
 	r = backend_of(check->vault)->verify(check->vault->store);
-	if (r == -EBADMSG)
+	if (r == -EBADMSG) {
+		check->is_unaccounted = true;
 		report_damage(check, "", 0);
+	}
 	return r == -EBADMSG ? 0 : r;
 }
 
@@ -206,27 +263,68 @@ static int run(struct check *check)
 
 	if (r == 0)
 		r = seal_header_open(check->vault->keys->bundle.header, sealed, &header);
-	if (r == 0)
+	if (r == 0) {
+		check->generation = header.generation;
+		check->next_id = header.next_id;
 		r = check_wraps(check);
+	}
 	if (r == 0)
 		r = check_nodes(check, header.n_rows);
 	if (r == 0)
 		r = check_whole(check, &header);
+	return r == -ENOENT ? -EBADMSG : r;
+}
+
+/* One transaction, so that a mounted store holds still; nothing is written. counts may be NULL. */
+static int run_in_view(struct check *check, struct vault_counts *counts)
+{
+	int r = backend_of(check->vault)->begin_read(check->vault->store);
+
+	if (r < 0)
+		return r;
+	r = run(check);
+	if (r == 0 && counts)
+		r = vault_count(check->vault, counts);
+	vault_rollback(check->vault);
 	return r;
 }
 
-int vault_check(struct vault *vault, const struct vault_report *report, struct vault_counts *ret)
+static enum vault_trust verdict_of(const struct check *check, int code)
+{
+	if (code < 0 || check->is_unaccounted)
+		return VAULT_DAMAGED;
+	return check->is_damaged ? VAULT_PARTLY_DAMAGED : VAULT_WHOLE;
+}
+
+int vault_check(struct vault *vault, const struct vault_report *report, struct vault_counts *ret,
+		enum vault_trust *ret_trust)
 {
 	struct check check = {.vault = vault, .report = report};
-	int r;
+	int r = run_in_view(&check, ret);
 
-	/* One transaction, so that a mounted store holds still; nothing is written. */
-	r = backend_of(vault)->begin_read(vault->store);
-	if (r < 0)
-		return r;
-	r = run(&check);
-	if (r == 0)
-		r = vault_count(vault, ret);
-	vault_rollback(vault);
+	if (ret_trust)
+		*ret_trust = r < 0 && r != -EBADMSG ? VAULT_UNVERIFIED : verdict_of(&check, r);
 	return r < 0 ? r : (check.is_damaged ? -EBADMSG : 0);
+}
+
+int vault_verify(struct vault *vault, enum vault_trust *ret)
+{
+	const struct vault_report report = {.damaged = NULL};
+	struct check check = {.vault = vault, .report = &report};
+	int r = run_in_view(&check, NULL);
+
+	if (r < 0 && r != -EBADMSG)
+		return r;
+	*ret = verdict_of(&check, r);
+	return 0;
+}
+
+int vault_verify_is_quick(struct vault *vault, bool *ret)
+{
+	struct vault_counts counts;
+	int r = vault_count(vault, &counts);
+
+	if (r == 0)
+		*ret = counts.n_rows <= VERIFY_QUICK_ROWS;
+	return r;
 }

@@ -153,6 +153,8 @@ static int open_sealed(struct vault *vault, const struct store_node *node, const
 		return -EBADMSG;
 	if (!ret_value || !node->value.data)
 		return 0;
+	if (vault->trust && atomic_load(vault->trust) == VAULT_DAMAGED)
+		return -EBADMSG; /* it may be an old one that was put back */
 	r = seal_record_open(SEAL_VALUE, key, &place, node->value, vault->keys->arena, &value);
 	if (r < 0)
 		return r;
@@ -309,6 +311,15 @@ int entry_insert(struct vault *vault, struct vault_entry *entry, const struct by
 	r = backend_of(vault)->node_insert(vault->store, &node);
 	if (r == 0)
 		set_count(vault, &node, 1);
+	return r;
+}
+
+int entry_take(struct vault *vault, const struct store_node *node)
+{
+	int r = backend_of(vault)->node_insert(vault->store, node);
+
+	if (r == 0)
+		set_count(vault, node, 1);
 	return r;
 }
 

@@ -33,6 +33,11 @@ int vault_open(struct store *store, const struct vault_keys *keys, struct vault 
 	return 0;
 }
 
+void vault_set_trust(struct vault *vault, const atomic_uint *trust)
+{
+	vault->trust = trust;
+}
+
 void vault_close(struct vault *vault)
 {
 	if (!vault)
@@ -117,6 +122,8 @@ int vault_commit(struct vault *vault)
 	}
 	vault->tried = vault->now.header.generation = next_generation(vault);
 	vault->now.header.time = now_ns() / 1000000000;
+	if (vault->anchored != 0)
+		vault->now.header.anchored = vault->anchored;
 	r = seal_header_seal(vault->keys->bundle.header, &vault->now.header, sealed);
 	if (r == 0)
 		r = backend_of(vault)->header_put(vault->store, (struct bytes){sealed, sizeof(sealed)});

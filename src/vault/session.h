@@ -39,14 +39,16 @@ struct session_state {
 struct vault {
 	struct store *store;
 	const struct vault_keys *keys;
+	const atomic_uint *trust; /* NULL: there is nobody to doubt it */
 	struct data_key *data_keys[DATA_KEY_BUCKETS];
 	size_t n_data_keys;
 	/* Of the writing session: */
 	struct session_state now;
 	struct session_state at_mark;
-	uint64_t tried;	  /* the last generation that was sealed into a header; never given to another
-			     transaction */
-	uint64_t next_id; /* only ever rises: an id of a transaction undone is not used again either */
+	uint64_t tried;	   /* the last generation that was sealed into a header; never given to another
+			      transaction */
+	uint64_t anchored; /* the generation that this session wrote into the anchor last */
+	uint64_t next_id;  /* only ever rises: an id of a transaction undone is not used again either */
 };
 
 static inline const struct store_backend *backend_of(const struct vault *vault)
@@ -117,6 +119,8 @@ int entry_insert(struct vault *vault, struct vault_entry *entry, const struct by
 int entry_update(struct vault *vault, struct vault_entry *entry, const struct bytes *value);
 /* Rewrites the meta of any entry, with the value it has. */
 int entry_update_meta(struct vault *vault, struct vault_entry *entry);
+/* A sealed row of another store with the same keys, which authenticates. */
+int entry_take(struct vault *vault, const struct store_node *node);
 int entry_delete(struct vault *vault, uint64_t id);
 void entry_element(const struct vault *vault, const struct store_node *node,
 		   unsigned char ret[SEAL_HASH_SIZE]);

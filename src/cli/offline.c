@@ -1,0 +1,130 @@
+/* Opening a store for a verb of its own. */
+#include "offline.h"
+
+#include "cleanup.h"
+#include "cli.h"
+#include "findings.h"
+#include "seal.h"
+#include "store.h"
+#include "supervise.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int claim(struct offline *offline, unsigned how, const char *hint)
+{
+	struct failure failure = {NULL, NULL};
+	int r = supervise_claim(offline->path, !(how & OFFLINE_WRITE), &offline->lock, &failure);
+
+	if (r == -EBUSY && how & OFFLINE_SHARED)
+		return EXIT_DONE;
+	return r < 0 ? complain_of_claim(offline->path, r, &failure, hint) : EXIT_DONE;
+}
+
+static int get_secret(struct offline *offline, const struct unlock_options *options)
+{
+	struct failure failure = {NULL, NULL};
+	int r = seal_start();
+
+	if (r == 0)
+		r = arena_new(ARENA_SIZE, &offline->arena, &failure);
+	if (r < 0)
+		return complain(offline->path, r, &failure);
+	return unlock_get(options, offline->path, offline->arena, &offline->unlock);
+}
+
+/* The verbs' messages hint at the check and at salvage; what those themselves say is that this is the end. */
+static int complain_of_store(const struct offline *offline, int code, struct failure *failure, unsigned how)
+{
+	if (code == -EBADMSG && how & OFFLINE_SALVAGE)
+		failure->hint = "so much that nothing can be kept of it; a backup may be whole";
+	else if (code == -EBADMSG && how & OFFLINE_CHECK)
+		failure->hint = "so much that it cannot be checked; --salvage keeps what is whole";
+	return complain(offline->path, code, failure);
+}
+
+static int open_store(struct offline *offline, unsigned how, struct store **ret, struct failure *reterr)
+{
+	enum store_mode mode = how & OFFLINE_WRITE ? STORE_WRITE : STORE_READ;
+	int r = offline->lock < 0 ? 0 : store_sqlite.prepare(offline->path, reterr);
+
+	if (how & OFFLINE_SALVAGE)
+		mode = STORE_SALVAGE;
+	return r < 0 ? r : store_sqlite.open(offline->path, mode, ret, reterr);
+}
+
+static int unlock_store(struct offline *offline, unsigned how)
+{
+	const struct vault_unlock by = unlock_vault(&offline->unlock);
+	struct failure failure = {NULL, NULL};
+	struct store *store;
+	int r = open_store(offline, how, &store, &failure);
+
+	if (r < 0)
+		return complain_of_store(offline, r, &failure, how);
+	r = how & OFFLINE_SALVAGE ? vault_unlock_salvage(store, &by, offline->arena, &offline->keys, &failure)
+				  : vault_unlock(store, &by, offline->arena, &offline->keys, &failure);
+	if (r == -EKEYREJECTED)
+		unlock_explain(store, by.kind, &failure);
+	if (r < 0) {
+		store->backend->close(store);
+		return complain_of_store(offline, r, &failure, how);
+	}
+	r = vault_open(store, offline->keys, &offline->vault);
+	return r < 0 ? complain(offline->path, r, NULL) : EXIT_DONE;
+}
+
+int offline_open(struct offline *offline, const char *path, const struct unlock_options *options,
+		 unsigned how, const char *hint)
+{
+	const struct failure missing = {"no such store", NULL};
+	int r;
+
+	offline->path = realpath(path, NULL);
+	if (!offline->path)
+		return complain(path, -errno, errno == ENOENT ? &missing : NULL);
+	(void)supervise_state(&offline->anchors); /* without it there is no anchor */
+	r = claim(offline, how, hint);
+	if (r == EXIT_DONE)
+		r = get_secret(offline, options);
+	return r != EXIT_DONE ? r : unlock_store(offline, how);
+}
+
+void offline_close(struct offline *offline)
+{
+	vault_close(offline->vault);
+	vault_keys_free(offline->keys);
+	unlock_wipe(&offline->unlock);
+	arena_free(offline->arena);
+	cleanup_close(&offline->anchors);
+	cleanup_close(&offline->lock); /* last: it would take SQLite's own locks with it */
+	free(offline->path);
+}
+
+uint64_t offline_anchored(const struct offline *offline)
+{
+	uint64_t generation = 0;
+
+	if (offline->anchors >= 0)
+		(void)vault_anchor_get(offline->vault, offline->anchors, &generation);
+	return generation;
+}
+
+int offline_copy(const struct offline *from, const char *to, const uint64_t *at_least)
+{
+	struct findings findings = {.progress.what = "reading back"};
+	const struct vault_report report = {.progress = findings_on_progress, .user = &findings};
+	struct failure failure = {NULL, NULL};
+	struct vault_counts counts;
+	int r = vault_copy(from->vault, &store_sqlite, to, at_least, &report, &counts, &failure);
+
+	progress_clear(&findings.progress);
+	if (r < 0)
+		return complain(r == -EBADMSG ? from->path : to, r, &failure);
+	(void)printf("services %" PRIu64 ", keys %" PRIu64 ", fields %" PRIu64 ": copied, and read back\n",
+		     counts.n_services, counts.n_keys, counts.n_fields);
+	return EXIT_DONE;
+}
