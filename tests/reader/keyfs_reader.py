@@ -164,6 +164,7 @@ def database(path):
     log = Path(f"{path}-wal")
     content = bytearray(path.read_bytes())
     check_head(content)
+    check_settings(content)
     with tempfile.TemporaryDirectory(prefix="keyfs-reader-") as place, contextlib.ExitStack() as stack:
         if log.exists() and log.stat().st_size > 0:
             copy = Path(place, "store")
@@ -179,7 +180,7 @@ def database(path):
         for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0", "query_only = ON"):
             connection.execute(f"PRAGMA {pragma}")
         # The log may have a newer first page.
-        content[60:64] = struct.pack(">I", connection.execute("PRAGMA user_version").fetchone()[0])
+        content[60:64] = struct.pack(">i", connection.execute("PRAGMA user_version").fetchone()[0])
         check_settings(content)
         yield connection
 
@@ -381,23 +382,21 @@ def read_into(store, path, secret, types, anchor):
         with database(path) as connection:
             connection.text_factory = bytes
             schema = check_schema(connection)
-            try:
-                header_body = read_header(connection)
-                store.wraps = read_wraps(connection)
-                unlock(store, header_body, secret, types, schema)
-                if anchor is not None:
-                    check_anchor(store, anchor)
-                open_data_keys(store)
-                store.rows = read_rows(connection)
-                store.entries = {row.id: open_row(store, row) for row in store.rows.values()}
-                vault.check_tree(store.entries, store.header)
-                check_data_keys(store)
-                check_whole(store)
-                check_indexes(connection, store.rows)
-            except sqlite3.Error as error:
-                raise Failure("index", str(error)) from error
+            header_body = read_header(connection)
+            store.wraps = read_wraps(connection)
+            unlock(store, header_body, secret, types, schema)
+            if anchor is not None:
+                check_anchor(store, anchor)
+            open_data_keys(store)
+            store.rows = read_rows(connection)
+            store.entries = {row.id: open_row(store, row) for row in store.rows.values()}
+            vault.check_tree(store.entries, store.header)
+            check_data_keys(store)
+            check_whole(store)
+            check_indexes(connection, store.rows)
     except sqlite3.Error as error:
-        raise Failure("schema", str(error)) from error
+        is_of_pages = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT and "schema" not in str(error)
+        raise Failure("index" if is_of_pages else "schema", str(error)) from error
 
 
 def read(path, key_file=None, passphrase=None, anchor=None):
