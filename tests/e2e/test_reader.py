@@ -6,15 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bases
+import keyfs_reader
 import pytest
-from conftest import DEADLINE, LONG, ROOT, Keyfs, tree, write
+import vectors
+from conftest import DEADLINE, LONG, ROOT, tree
+from forger import Forger
 
-sys.path.insert(0, str(ROOT / "tests" / "reader"))
-
-import bases  # noqa: E402
-import keyfs_reader  # noqa: E402
-import vectors  # noqa: E402
-from forger import Forger  # noqa: E402
 
 READER = ROOT / "tests" / "reader" / "keyfs_reader.py"
 DONE, FAILED, REJECTED = 0, 1, 3
@@ -38,6 +36,7 @@ CHECK = {
 
 def make(keyfs, vector):
     """The vector's store, in the place of the test's own."""
+    keyfs.verdict = None
     keyfs.store.write_bytes((vectors.GOLDEN / f"{vector.base}.keyfs").read_bytes())
     keyfs.store.chmod(0o600)
     forger = Forger(keyfs.store, vectors.SECRETS.get(vector.base, {"key_file": vectors.KEY}))

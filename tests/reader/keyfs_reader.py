@@ -394,6 +394,8 @@ def read_into(store, path, secret, types, anchor):
             check_data_keys(store)
             check_whole(store)
             check_indexes(connection, store.rows)
+    except UnicodeDecodeError as error:  # SQLite's words, with what was damaged in them
+        raise Failure("schema", "malformed database schema") from error
     except sqlite3.Error as error:
         is_of_pages = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT and "schema" not in str(error)
         raise Failure("index" if is_of_pages else "schema", str(error)) from error
