@@ -1,14 +1,15 @@
 """The format: an independent reader of stores says the same as the program, of good ones and of each defect."""
 
+import json
 import os
+import random
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import bases
 import keyfs_reader
 import pytest
+import vault_format as vault
 import vectors
 from conftest import DEADLINE, LONG, ROOT, tree
 from forger import Forger
@@ -70,3 +71,154 @@ def test_vector(unmade, vector, request):
     code, words = CHECK[vector.program]
     result = check(unmade, vector.secret)
     assert (result.returncode, bool(re.search(words, result.stdout + result.stderr))) == (code, True), result
+
+
+def test_every_class_has_vectors():
+    names = [vector.name for vector in vectors.VECTORS]
+    assert len(names) == len(set(names)) >= 60
+    assert {vector.kind for vector in vectors.VECTORS} == set(keyfs_reader.CLASSES)
+    assert set(vectors.OPEN) <= set(names)
+
+
+# --- what is in a store ---
+
+SUMMER = {
+    "idle": {},
+    "prod": {
+        "cos": {
+            "bucket": {
+                "secret_id": b"AKIDEXAMPLE\n",
+                "secret_key": b"a key of some length, and a little more of it: 60 bytes....",
+            }
+        },
+        "custom": {
+            "cache": {"HOST": b"cache.example"},
+            "moved": {"VALUE": b"of another service"},
+            "mysql": {
+                "ADDED": b"later",
+                "BINARY": bytes(range(256)) * 20,
+                "EMPTY": b"",
+                "HOST": b"db.example",
+                "NEW_NAME": b"renamed",
+                "PASSWORD": b"second",
+            },
+        },
+        "image": {
+            "registry": {
+                "domain": b"registry.example:5000",
+                "key": b"-----BEGIN-----\nAAAA\n-----END-----\n",
+                "username": b"robot\r\n",
+            }
+        },
+    },
+    "test": {
+        "custom": {},
+        "function": {"tenant-a": {"tenant_id": b"1250000000", "tenant_key": b"tenant key"}},
+    },
+}
+
+
+def test_what_is_in_a_golden_store():
+    store = keyfs_reader.read(vectors.base("summer"), key_file=vectors.KEY).store
+    assert store.tree() == SUMMER
+    assert store.drafts() == {"prod/custom/mysql/.HOST.swp": b"what an editor keeps"}
+    assert store.attributes() == {
+        "prod": {b"owner": b"team a"},
+        "prod/custom/mysql": {b"ticket": b"OPS-2"},
+        "prod/custom/mysql/HOST": {b"note": b"primary"},
+    }
+
+
+def test_what_is_in_a_store_is_what_its_mount_shows(kf):
+    """Contents, attributes, ids, modes, owners, sizes and times: the mount has them from the same rows."""
+    bases.fill_spring(kf.mnt)
+    bases.fill_summer(kf.mnt)
+    os.chmod(kf / "prod/custom/mysql/HOST", 0o640)
+    os.chown(kf / "test", 1000, 1001)
+    os.utime(kf / "prod/custom/mysql/PASSWORD", ns=(1, 1234567890123456789))
+    shown = tree(kf.mnt)
+    found = {path: os.stat(kf / path) for path in shown}
+    attributes = {
+        path: {name.encode()[5:]: os.getxattr(kf / path, name) for name in os.listxattr(kf / path)} for path in shown
+    }
+    kf.umount()
+
+    store = keyfs_reader.read(kf.store, key_file=kf.key.read_bytes()).store
+    entries = {store.path(e): e for e in store.of_class(*range(vault.SERVICE, vault.FIELD + 1), vault.DRAFT)}
+    assert set(entries) == set(shown)
+    for path, entry in entries.items():
+        seen = found[path]
+        assert (entry.id, entry.mode, entry.uid, entry.gid) == (seen.st_ino, seen.st_mode & 0o7777, seen.st_uid, seen.st_gid)
+        if entry.value is not None:
+            key = store.entries[entry.parent]
+            assert vault.presented(entry.value, key.flags & vault.FLAG_NEWLINE) == shown[path]
+            assert (entry.size, entry.mtime) == (seen.st_size, seen.st_mtime_ns)
+        of_others = {name: value for name, value in attributes[path].items() if not name.startswith(b"keyfs.")}
+        assert store.attributes().get(path, {}) == of_others
+
+
+# --- the command line ---
+
+
+def reader(*arguments):
+    command = ["/usr/bin/python3", READER, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, stdin=subprocess.DEVNULL)
+
+
+def test_the_command_line(made):
+    result = reader(made.store, "--key-file", made.key)
+    assert (result.returncode, result.stdout) == (0, "success\n")
+    found = json.loads(reader(made.store, "--key-file", made.key, "--json").stdout)
+    assert (found["class"], found["tree"], found["rows"]) == ("success", {}, 3)
+
+
+def test_the_command_line_by_passphrase(place):
+    file = place / "passphrase"
+    file.write_bytes(vectors.PASSPHRASE + b"\nmore\n")
+    assert reader(vectors.base("passphrase"), "--passphrase-file", file).stdout == "success\n"
+
+
+@pytest.mark.parametrize("name, code", [("row: id 0", 5), ("slot: salt", 3), ("rollback: one generation", 6), ("file: text", 1)])
+def test_the_exit_codes_of_the_command_line(unmade, name, code):
+    (vector,) = [vector for vector in vectors.VECTORS if vector.name == name]
+    make(unmade, vector)
+    unmade.key.write_bytes(vectors.KEY)
+    anchor = ("--anchor", unmade.place / "anchor") if vector.anchor else ()
+    result = reader(unmade.store, "--key-file", unmade.key, *anchor)
+    assert (result.returncode, result.stdout.partition(":")[0]) == (code, vector.kind)
+    found = json.loads(reader(unmade.store, "--key-file", unmade.key, *anchor, "--json").stdout)
+    assert found["class"] == vector.kind and "tree" not in found
+
+
+def test_usage(made):
+    assert reader(made.store).returncode == 2
+    assert reader(made.store, "--key-file", made.place / "missing").returncode == 2
+
+
+# --- any byte ---
+
+HEAD = 100  # of SQLite's file; the reader has one form for it, of which SQLite reads less
+
+
+@pytest.mark.timeout(3600 if LONG else 120)
+def test_any_byte_changed(unmade):
+    """Both notice, or neither, and then nothing in the store is another."""
+    unmade.verdict = None
+    chance = random.Random(1)
+    good = vectors.base("summer").read_bytes()
+    held = everything(keyfs_reader.read(vectors.base("summer"), key_file=vectors.KEY).store)
+    places = range(len(good)) if LONG else [*range(16, HEAD, 7), *chance.sample(range(len(good)), 150)]
+    for at in places:
+        changed = bytearray(good)
+        changed[at] ^= chance.choice((0x01, 0x80, 0xFF))
+        unmade.store.write_bytes(changed)
+        unmade.store.chmod(0o600)
+        verdict = keyfs_reader.read(unmade.store, key_file=vectors.KEY)
+        result = check(unmade, {"key_file": vectors.KEY})
+        assert not verdict or everything(verdict.store) == held, at
+        if at >= HEAD or verdict or result.returncode != DONE:
+            assert result.returncode == CHECK[verdict.kind][0], (at, changed[at], verdict.kind, verdict.why, result)
+
+
+def everything(store):
+    return store.tree(), store.drafts(), store.attributes()
