@@ -3,7 +3,8 @@
  *
  * Primitives: XChaCha20-Poly1305 (IETF) with random 24-byte nonces, BLAKE2b-256 (keyed), Argon2id 1.3,
  * crypto_kdf (BLAKE2b).  One suite, no negotiation, no flag that weakens a check.  A format's bytes are given
- * at the function that makes it; all integers are little-endian.  What the tables use:
+ * at the function that makes it; all integers are little-endian.  tests/reader/ is another reader of it all,
+ * written from this header, vault.h and the store's sqlite_private.h alone.  What the tables use:
  *
  *   AEAD(k, p)    the ciphertext of p and the 16 bytes of its tag, under the nonce that stands before it
  *   H(k, a || b)  BLAKE2b of 32 bytes, keyed by the 32 bytes k; H(a) without a key

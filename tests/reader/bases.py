@@ -1,7 +1,6 @@
-#!/usr/bin/python3
 """How the stores of tests/golden/vectors were made: run once, by the program of that day.
 
-    KEYFS=build/keyfs tests/reader/bases.py DIRECTORY
+    KEYFS=build/keyfs /usr/bin/python3 tests/reader/bases.py DIRECTORY
 
 empty, spring and summer have the key file below, other is a second store of the same key file, passphrase has
 PASSPHRASE.  summer is spring some changes later, of which each is undone by some vector.

@@ -1,7 +1,6 @@
-#!/usr/bin/python3
 """Reads a store without any of keyfs: whether all of it is what it must be, and what is in it.
 
-    keyfs_reader.py STORE --key-file FILE | --passphrase-file FILE [--anchor DIR] [--json]
+    /usr/bin/python3 keyfs_reader.py STORE --key-file FILE | --passphrase-file FILE [--anchor DIR] [--json]
 
 Written from the headers (include/seal/seal.h, include/vault/vault.h, src/store/sqlite_private.h), with another
 library under it (PyNaCl), so that a mistake of the program is not one of its check.  It is strict: whatever has a
