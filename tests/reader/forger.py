@@ -169,10 +169,9 @@ class Forger:
         head = struct.pack("<4sBBH", b"CFSK", 1, slot.type, 0) + bytes(range(16)) + slot.salt
         head += struct.pack("<IIIIq", slot.passes, slot.memory_kib, 1, slot.master_number, slot.created)
         head += slot.store_id + slot.label.ljust(32, b"\0")
-        try:
+        encryption = commitment = bytes(32)
+        if slot.type != seal.PASSPHRASE or (slot.passes in seal.PASSES and slot.memory_kib in seal.MEMORY_KIB):
             encryption, commitment = seal.slot_keys(slot, secret)
-        except (ValueError, RuntimeError):  # costs that nothing can have
-            encryption = commitment = bytes(32)
         head += seal.keyed_hash(commitment, b"slot", head)
         nonce = bytes(range(24))
         body = head + nonce + aead_encrypt(master or self.store.master, head, nonce, encryption)
@@ -240,4 +239,4 @@ class Forger:
                 content += body + mac
             content = content.ljust(4096 * n, b"\0")
         directory.mkdir()
-        (directory / header.store_id.hex()).write_bytes(content)
+        (directory / header.store_id.hex()).write_bytes(content.ljust(8192, b"\0"))

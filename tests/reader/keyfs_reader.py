@@ -226,7 +226,11 @@ def read_rows(connection):
     number, record = (int, 0, INT_MAX), (bytes, 1, RECORD_MAX)
     columns = "id, parent, service, kind, version, key_generation, name_index, meta, value"
     rows = {}
+    last = None
     for row in connection.execute(f"SELECT {columns} FROM node NOT INDEXED ORDER BY id"):
+        if last is not None and row[0] <= last:
+            raise Failure("index", f"record {row[0]} comes after record {last}")
+        last = row[0]
         check_types(
             f"record {row[0]}",
             row,

@@ -170,6 +170,17 @@ def index_page(forger, needle, kind):
     return found[0]
 
 
+def root_page(forger):
+    return forger.sql("SELECT rootpage FROM sqlite_schema WHERE name = 'node'")[0][0] - 1
+
+
+def page_instead_of_rows(forger, page):
+    """In the place of the page with the last rows: one whose rows come before them."""
+    last = index_page(forger, forger.store.rows[max(forger.store.rows)].meta, 13) // 4096
+    assert last != page
+    forger.patch(last * 4096, forger.path.read_bytes()[page * 4096 : page * 4096 + 4096])
+
+
 UNIQUE, CHILDREN = "sqlite_autoindex_node_1", "node_children"
 
 INDEXES = [
@@ -189,6 +200,8 @@ INDEXES = [
     Vector("index: file cut to its first page", "index", lambda f: f.path.write_bytes(f.path.read_bytes()[:4096])),
     Vector("index: file cut to half", "index", lambda f: f.path.write_bytes(f.path.read_bytes()[: 5 * 4096])),
     Vector("index: file without its last page", "index", lambda f: f.path.write_bytes(f.path.read_bytes()[:-4096])),
+    Vector("index: the tree of rows in itself", "index", lambda f: page_instead_of_rows(f, root_page(f))),
+    Vector("index: rows that are there twice", "index", lambda f: page_instead_of_rows(f, row_page(f))),
     Vector("index: two pages exchanged", "row", lambda f: exchange_pages(f)),
 ]
 
