@@ -3,7 +3,14 @@
  *
  * Primitives: XChaCha20-Poly1305 (IETF) with random 24-byte nonces, BLAKE2b-256 (keyed), Argon2id 1.3,
  * crypto_kdf (BLAKE2b).  One suite, no negotiation, no flag that weakens a check.  A format's bytes are given
- * at the function that makes it; all integers are little-endian.  Errors, of every function below:
+ * at the function that makes it; all integers are little-endian.  tests/reader/ is another reader of it all,
+ * written from this header, vault.h and the store's sqlite_private.h alone.  What the tables use:
+ *
+ *   AEAD(k, p)    the ciphertext of p and the 16 bytes of its tag, under the nonce that stands before it
+ *   H(k, a || b)  BLAKE2b of 32 bytes, keyed by the 32 bytes k; H(a) without a key
+ *   kdf(k, n, c)  BLAKE2b of 32 bytes of nothing, keyed by k; salt n u64 || 8 zero, personal c || 8 zero
+ *
+ * Errors, of every function below:
  *
  *   -EBADMSG         does not authenticate: damaged, moved to another place, or made with another key
  *   -EKEYREJECTED    a slot does not open with this secret (only the slot functions say so)
@@ -56,7 +63,7 @@ int seal_key_new(struct arena *arena, struct secret **ret);
  *    52   4  master key number
  *    56   8  created, unix s
  *    64  16  store id
- *    80  32  label: UTF-8, zero padded, all zero for none
+ *    80  32  label: UTF-8, zero padded (nothing but zeros after the first), all zero for none
  *   112  32  commitment = H(KEKc, "slot" || bytes 0..111)
  *   144  24  nonce
  *   168  48  AEAD(KEKe, master key); associated data = bytes 0..143
@@ -64,8 +71,8 @@ int seal_key_new(struct arena *arena, struct secret **ret);
  * A slot is self-sufficient: the bundle, the data keys and the records are bound to the store id, and can be
  * opened even where the header is lost, the only other place that has it.
  *
- * passphrase:  P = Argon2id(passphrase, salt, passes, memory)
- * key file, credential: P = H("ikm" || salt, keyed by H(content)); no Argon2, both cost fields are 0
+ * passphrase:  P = Argon2id(passphrase, salt, passes, memory), 32 bytes; without the newline that ends a line
+ * key file, credential: P = H(H(content), "ikm" || salt); no Argon2, both cost fields are 0
  * KEKe = kdf(P, 1, "keyfs-01"), KEKc = kdf(P, 2, "keyfs-01").  The commitment is compared (in constant time)
  * before the AEAD is opened, since XChaCha20-Poly1305 does not commit to its key; the cost fields are checked
  * before Argon2 runs.  The lanes are 1 for every type.
@@ -164,7 +171,7 @@ void seal_bundle_free(struct seal_bundle *bundle);
  *    32  24  nonce
  *    56  48  AEAD(wrap, data key); associated data = AD
  *
- *   AD = "dk" || store id || service id u64 || key generation u32
+ *   AD = "dk" || store id || service id u64 || key generation u32 (so "dk" is twice in the commitment)
  *
  * The commitment is keyed by what the AEAD hides, so here it is compared after, and before the key is given
  * out.
@@ -275,12 +282,12 @@ void seal_set_subtract(struct seal_set *set, const unsigned char element[SEAL_HA
  *   sealed, 176 bytes:
  *
  *     0   32  set hash
- *    32    8  rows
+ *    32    8  rows: how many the set hash is over
  *    40    8  next id
  *    48    8  time, unix s
  *    56    8  generation at the last anchor
- *    64   32  hash of the schema
- *    96   32  hash of the previous header
+ *    64   32  H(text of the schema), which the store's backend gives
+ *    96   32  H(the 264 bytes of the previous header), zero in the first
  *   128   48  six counters u64: services, keys, fields, drafts, earliest expiry, spare: the caller's
  *
  * A format above SEAL_HEADER_FORMAT may be read, where its oldest reader says so (it then has this size and

@@ -27,18 +27,23 @@
  *   32  8 mtime, ns               40  8 ctime, ns              48  8 birth time, ns
  *   56  8 value version: generation in which the bytes last changed
  *   64  8 birth: generation in which the entry was made
- *   72  8 moved to: the id that an entry of class VAULT_MOVED now answers as, else 0
+ *   72  8 moved to: the id that an entry of class VAULT_MOVED now answers as (which may be gone), else 0
  *   80  8 expiry, unix s, 0 none  88  8 key version: how often the key's fields were changed (keys only)
  *   96  n name
  * Flags: 1 of a key: its values are presented with the newline that ends them (keyfs.newline).
  * Flags, expiry and classes that this program does not know: -EBADMSG, never ignored.
+ * Names: rule.h; the root's is empty, a type directory's is the name of its type.  Size as written is the length
+ * of the value; as presented, of what rule_presented_length leaves of it, or all of it by the key's flag 1.
  *
  * --- columns of a row ---
- *   kind            class in the high byte, number of the key type in the low one (0 where there is none, and of
- *                   attributes)
- *   service         id of the service it belongs to; 0 of the root and of services; of an attribute as of its node
- *   version         generation of the transaction that wrote the row
- *   key generation  of the key that seals this row: below a service, its data key; else the names key (1)
+ *   kind            class in the high byte, number of the key type in the low one: image 1, cos 2, function 3,
+ *                   custom 4; 0 of the root, of services and of attributes.  What is in a key has the key's type.
+ *   service         id of the service it belongs to; 0 of the root and of services; of an attribute on the root or a
+ *                   service 0 too, on anything else as of that
+ *   version         generation of the transaction that wrote the row: never above the header's
+ *   key generation  of the key that seals this row: where service is not 0, that service's data key; else the names
+ *                   key, always 1
+ *   value           sealed, of fields, drafts and attributes; NULL of all others
  *
  * --- parents, and name spaces (first byte of the name index) ---
  *   class           parent              space  name
@@ -50,12 +55,21 @@
  *   tombstone       its key             4      the name that it keeps
  *   moved           its key             5      its own id, 8 bytes
  *   draft           its key             4      its name
- *   attribute       the node            6      its name without "user.", at most 250 bytes
+ *   attribute       the node: any       6      its name without "user.", at most 250 bytes
+ *                   directory, field
+ *                   or draft
  *   kept for later:
  *   past version    its field           7      its value version, 8 bytes
  *   requests done   0                   8      "", at a fixed id below VAULT_FIRST_ID
  *
- * --- set hash: one element a row ---
+ * A key's type directory is there as long as the key is.  Ids are below the header's next id.
+ *
+ * --- wraps: (class, owner, generation) of store.h ---
+ *   slot            1, number of the slot from 1, 1
+ *   bundle          2, 0, number of the master key: the header's, and that of the slot which opens it; only one
+ *   data key        3, id of the service, generation of the key: one at least of every service, none of another id
+ *
+ * --- set hash: one element a row, of both tables, and the header's number of rows is theirs together ---
  *   domain 1, nodes: id u64 | parent u64 | service u64 | version u64 | kind u16 | key generation u32 |
  *                    name index 16 | tag of meta 16 | tag of value 16 (zero without a value)
  *   domain 2, wraps: class u8 | owner u64 | generation u32 | body

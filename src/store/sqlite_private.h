@@ -39,6 +39,21 @@
  *
  * The schema is checked word for word when a session opens, and each value against the ranges above whenever
  * a row is read: whoever can write the file may have put anything into it.
+ *
+ * --- the text of the schema, whose hash is in the header ---
+ *
+ * Of each row of sqlite_schema in the order of their names one line: its sql and ";", or where that is NULL
+ * "-- TYPE NAME on TABLE"; each ends with a newline.  These five, where a backslash goes on with the next line
+ * after what indents it:
+ *
+ *   CREATE TABLE header(id INTEGER PRIMARY KEY CHECK(id IN (1, 2)), body BLOB NOT NULL) STRICT;
+ *   CREATE TABLE node(id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, service INTEGER NOT NULL, \
+ *     kind INTEGER NOT NULL, version INTEGER NOT NULL, key_generation INTEGER NOT NULL, \
+ *     name_index BLOB NOT NULL, meta BLOB NOT NULL, value BLOB, UNIQUE(parent, name_index)) STRICT;
+ *   CREATE INDEX node_children ON node(parent, kind, id);
+ *   -- index sqlite_autoindex_node_1 on node
+ *   CREATE TABLE wrap(class INTEGER NOT NULL, owner INTEGER NOT NULL, generation INTEGER NOT NULL, \
+ *     body BLOB NOT NULL, PRIMARY KEY(class, owner, generation)) STRICT, WITHOUT ROWID;
  */
 /* clang-format on */
 #ifndef KEYFS_STORE_SQLITE_PRIVATE_H

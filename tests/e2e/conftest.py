@@ -15,6 +15,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -23,10 +24,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "reader"))
+import keyfs_reader  # noqa: E402
+
 KEYFS = os.environ.get("KEYFS", str(ROOT / "build" / "keyfs"))
 LONG = os.environ.get("KEYFS_LONG") == "1"
 SANITIZED = "asan" in KEYFS or "tsan" in KEYFS
 SLOW = int(os.environ.get("KEYFS_SLOW", 1))  # so many times slower than a machine that is real: scripts/kernel
+READABLE = 2 << 20  # bytes of the largest store that the reader is asked about
 DEADLINE = SLOW * (60 if SANITIZED else 20)  # seconds for anything that should take a moment
 REPORT = re.compile(rb"ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer|runtime error:")
 
@@ -129,6 +134,7 @@ class Keyfs:
         self.process = None
         self.is_traced = False
         self.ends_with = 0  # exit code of status, and of a mount that began with it: 5 when the store is damaged
+        self.verdict = "success"  # of the reader on what is left in the end; None: the test did something to the store
         self.environ = {**os.environ, "KEYFS_TEST_PLACE": str(place), "LC_ALL": "C.UTF-8"}
         self.environ.pop("CREDENTIALS_DIRECTORY", None)
         self.environ["STATE_DIRECTORY"] = str(place / "state")
@@ -221,6 +227,12 @@ class Keyfs:
             output = self.output.read_bytes()
             assert not REPORT.search(output), output.decode(errors="replace")
 
+    def assert_readable(self):
+        """The independent reader says of the store what it must: everything in it is as the headers have it."""
+        if self.verdict and self.store.is_file() and self.key.is_file() and self.store.stat().st_size < READABLE:
+            verdict = keyfs_reader.read(self.store, key_file=self.key.read_bytes())
+            assert verdict.kind == self.verdict, f"the reader of stores says {verdict.kind}: {verdict.why}"
+
     def close(self):
         """Undoes what is left; complains if that was not possible in the clean way."""
         try:
@@ -235,6 +247,7 @@ class Keyfs:
             assert not self.is_mounted(), "the mount is still there"
             wait_for(lambda: not list(filter(is_running, keyfs_processes(self.place))), "the last process to end")
             self.assert_no_report()
+            self.assert_readable()
         finally:
             self.kill_all()
             while self.is_mounted():

@@ -69,6 +69,7 @@ def test_a_good_key_file(unmade, size, mode):
 
 def bad_key_file(keyfs, fault):
     key = keyfs.key
+    keyfs.verdict = "wrong-key"
     key.unlink(missing_ok=True)
     if fault == "short":
         key.write_bytes(os.urandom(31))
@@ -347,8 +348,20 @@ def test_a_mount_point_that_nobody_may_enter(made):
 # --- mount: refusals ---
 
 
+# What the reader says of those that it is asked about.
+VERDICTS = {
+    "truncated": "index",
+    "truncated to its first page": "index",
+    "newer format": "version",
+    "another owner": "success",
+    "group-readable": "success",
+    "world-writable": "success",
+}
+
+
 def not_a_store(keyfs, fault):
     store = keyfs.store
+    keyfs.verdict = VERDICTS.get(fault, "not-a-store")
     if fault == "directory":
         store.unlink()
         store.mkdir(0o700)
@@ -431,6 +444,7 @@ def test_in_the_foreground_a_refusal_is_the_same(made):
 
 @pytest.mark.parametrize("verb", ["mount", "check"])
 def test_the_wrong_key_is_rejected(made, verb):
+    made.verdict = "wrong-key"
     made.key.write_bytes(os.urandom(64))
     arguments = (made.store, made.mnt) if verb == "mount" else (made.store,)
     assert_refusal(made.run(verb, *arguments, "--key-file", made.key), REJECTED, "key")
@@ -894,6 +908,7 @@ def test_a_store_without_a_passphrase_says_so(made, verb):
 @pytest.mark.parametrize("verb", ["mount", "check"])
 def test_a_store_without_a_key_file_says_so(by_passphrase, verb):
     kf = by_passphrase
+    kf.verdict = "wrong-key"
     kf.key.write_bytes(os.urandom(32))
     kf.key.chmod(0o400)
     arguments = (kf.store, kf.mnt) if verb == "mount" else (kf.store,)
