@@ -46,13 +46,13 @@ def damage_value(kf, name="secret_id"):
         changed = bytearray(value)
         changed[len(value) // 2] ^= 0x10
         connection.execute("UPDATE node SET value = ? WHERE id = ?", (bytes(changed), kf.ids[name]))
-    kf.ends_with = DAMAGED
+    kf.is_damaged("row")
 
 
 def take_away(kf, name="secret_id"):
     with database(kf.store) as connection:
         connection.execute("DELETE FROM node WHERE id = ?", (kf.ids[name],))
-    kf.ends_with = DAMAGED
+    kf.is_damaged("set-hash")
 
 
 # --- a store that is whole ---
@@ -162,7 +162,7 @@ def test_no_value_is_given_out_when_any_could_be_an_old_one(made):
         connection.execute(
             "UPDATE node SET version = ?, meta = ?, value = ? WHERE id = ?", (*old, made.ids["secret_key"])
         )
-    made.ends_with = DAMAGED
+    made.is_damaged("set-hash")
     made.mount()
     for name in ("secret_id", "secret_key"):
         with refused(errno.EBADMSG):
@@ -299,7 +299,7 @@ def test_a_large_store_that_is_damaged_is_found_out(big):
     big.mount()
     result = subprocess.run(["ls", big / LAST], capture_output=True, text=True, timeout=60 * SLOW)
     assert "Bad message" in result.stderr
-    big.ends_with = DAMAGED
+    big.is_damaged("set-hash")
     assert big.status()["verification"] == "damaged"
     with refused(errno.EBADMSG):
         (big / LAST / "HOST").read_text()
@@ -504,7 +504,7 @@ def test_a_mounted_store_is_not_restored_from_nor_accepted(made):
 def salvage(kf):
     result = kf.run("check", kf.store, "--salvage", kf.place / "salvaged", "--key-file", kf.key)
     assert result.returncode == 0, result.stderr
-    kf.store, kf.ends_with = kf.place / "salvaged", 0
+    kf.store, kf.ends_with, kf.verdict = kf.place / "salvaged", 0, "success"
     kf.mount()
     assert kf.status()["verification"] == "whole"
     return result.stdout
@@ -533,7 +533,7 @@ def test_what_lost_its_directory_is_found_in_another_one(made, loss):
     which, where = LOSSES[loss]
     with database(made.store) as connection:
         connection.execute(f"DELETE FROM node WHERE {which}")
-    made.ends_with = DAMAGED
+    made.is_damaged()
     salvage(made)
     (found,) = made.mnt.glob(where)
     assert found.read_bytes() == b"hunter2"

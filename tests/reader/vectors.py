@@ -14,16 +14,6 @@ from vectors_file import FILES, INDEXES, LOGS, ROLLBACKS, SCHEMAS
 from vectors_keys import BUNDLES, DATA_KEYS, HEADERS, SLOTS, SUCCESS
 from vectors_rows import FORGED, ROWS
 
-# What keyfs check does not see today and should, and why.
-HANGS = "asked for the next row SQLite gives an earlier one: the check begins again and does not end"
-OPEN = {
-    "index: the tree of rows in itself": HANGS,
-    "index: rows that are there twice": HANGS,
-    "header: a second row": "a row that nothing vouches for",
-    "slot: a second one, hidden": "the set hash has one byte of the class: the slot is gone and nothing tells",
-    "data key: of class 259": "the set hash has one byte of the class: the data key is gone and nothing tells",
-}
-
 VECTORS = [
     *SUCCESS,
     *SLOTS,

@@ -74,11 +74,11 @@ LOGS = [
 ]
 
 ROLLBACKS = [
-    Vector("rollback: the store of spring", "rollback", base="spring", anchor=((4, 0), None), program=None),
-    Vector("rollback: one generation", "rollback", anchor=((1, 0), (0, 0)), program=None),
-    Vector("rollback: the other half is newer", "rollback", anchor=((-1, 0), (1, 0)), program=None),
-    Vector("rollback: one half does not authenticate", "rollback", anchor=((5, 1), (1, 0)), program=None),
-    Vector("rollback: and a damaged row", "rollback", node_bit(HOST, "meta", 30), anchor=((1, 0),), program=None),
+    Vector("rollback: the store of spring", "rollback", base="spring", anchor=((4, 0), None)),
+    Vector("rollback: one generation", "rollback", anchor=((1, 0), (0, 0))),
+    Vector("rollback: the other half is newer", "rollback", anchor=((-1, 0), (1, 0))),
+    Vector("rollback: one half does not authenticate", "rollback", anchor=((5, 1), (1, 0))),
+    Vector("rollback: and a damaged row", "rollback", node_bit(HOST, "meta", 30), anchor=((1, 0),), program="row"),
 ]
 
 SCHEMAS = [
