@@ -87,16 +87,23 @@ static int check_fields(struct check *check, const struct vault_entry *key)
 	return 0;
 }
 
-/* A record that authenticates lies where its name says, under a parent that is there. */
-static bool is_in_place(struct check *check, const struct vault_entry *entry, const unsigned char *name_index)
+/* Whether a record that authenticates lies where its name says, under a parent that is there: 1 or 0, or an
+ * error that is not the record's. */
+static int is_in_place(struct check *check, const struct vault_entry *entry, const unsigned char *name_index)
 {
 	unsigned char index[SEAL_INDEX_SIZE];
 	struct vault_entry parent;
+	int r;
 
 	entry_name_index(check->vault, entry, index);
 	if (memcmp(index, name_index, sizeof(index)) != 0)
-		return false;
-	return entry->class == VAULT_DIR_ROOT || entry_load(check->vault, entry->parent, &parent, NULL) == 0;
+		return 0;
+	if (entry->class == VAULT_DIR_ROOT)
+		return 1;
+	r = entry_load(check->vault, entry->parent, &parent, NULL);
+	if (r == -ENOENT || r == -EBADMSG)
+		return 0;
+	return r < 0 ? r : 1;
 }
 
 static void count_entry(struct check *check, const struct vault_entry *entry)
@@ -135,7 +142,10 @@ static int check_node(struct check *check, struct store_node *node)
 	}
 	if (r < 0)
 		return r;
-	if (!is_in_place(check, &entry, name_index))
+	r = is_in_place(check, &entry, name_index);
+	if (r < 0)
+		return r;
+	if (r == 0)
 		report_row(check, id, 0);
 	count_entry(check, &entry);
 	return entry.class == VAULT_KEY ? check_fields(check, &entry) : 0;
