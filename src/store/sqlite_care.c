@@ -53,7 +53,9 @@ static int check_integrity(struct session *session)
 	if (r < 0)
 		return r == -ENOENT ? -EBADMSG : r;
 	said = sqlite3_column_text(call.stmt, 0);
-	return said && strcmp((const char *)said, "ok") == 0 ? 0 : -EBADMSG;
+	if (!said)
+		return -ENOMEM;
+	return strcmp((const char *)said, "ok") == 0 ? 0 : -EBADMSG;
 }
 
 /* Each index holds exactly the rows of its table, and no row has an id that listings would step over. */
