@@ -110,15 +110,10 @@ def ballast(disk, left):
 
 def state(where):
     """All that the operations may change."""
-    attributes = {
-        path: (os.stat(where / path).st_mode, {name: os.getxattr(where / path, name) for name in user_attributes(where / path)})
-        for path in tree(where)
-    }
-    return tree(where), attributes
-
-
-def user_attributes(path):
-    return [name for name in os.listxattr(path) if name == "user.note"]
+    found = tree(where)
+    modes = {path: os.stat(where / path).st_mode for path in found}
+    notes = [path for path in found if "user.note" in os.listxattr(where / path)]
+    return found, modes, notes
 
 
 def attempt(operation, where, key):

@@ -24,15 +24,15 @@ const char *const call_names[N_CALLS] = {
 	[CALL_MALLOC] = "malloc", [CALL_MLOCK] = "mlock",	 [CALL_RANDOM] = "getrandom",
 };
 
-static int ask(enum call call)
+static int ask(enum call call, int fd)
 {
-	return calls.before ? calls.before(call) : 0;
+	return calls.before ? calls.before(call, fd) : 0;
 }
 
 /* Whether the call fails; errno says how. */
-static bool fails(enum call call)
+static bool fails(enum call call, int fd)
 {
-	int code = ask(call);
+	int code = ask(call, fd);
 
 	if (code > 0)
 		errno = code;
@@ -52,7 +52,7 @@ static int open_at(int dir, const char *path, int flags, mode_t mode)
 {
 	int fd;
 
-	if (fails(CALL_OPEN))
+	if (fails(CALL_OPEN, -1))
 		return -1;
 	fd = (int)syscall(SYS_openat, dir, path, flags, mode);
 	if (fd >= 0 && calls.opened)
@@ -91,7 +91,7 @@ DEFINE_OPENAT(openat64)
 
 static ssize_t read_at(int fd, void *data, size_t n, off_t at, bool here)
 {
-	int code = ask(CALL_READ);
+	int code = ask(CALL_READ, fd);
 
 	if (code > 0) {
 		errno = code;
@@ -114,7 +114,7 @@ ssize_t pread64(int fd, void *data, size_t n, off_t at)
 
 ssize_t pwrite64(int fd, const void *data, size_t n, off_t at)
 {
-	int code = ask(CALL_WRITE);
+	int code = ask(CALL_WRITE, fd);
 	ssize_t done;
 
 	if (code > 0) {
@@ -131,7 +131,7 @@ ssize_t pwrite64(int fd, const void *data, size_t n, off_t at)
 
 int ftruncate64(int fd, off_t size)
 {
-	int r = fails(CALL_TRUNCATE) ? -1 : (int)syscall(SYS_ftruncate, fd, size);
+	int r = fails(CALL_TRUNCATE, fd) ? -1 : (int)syscall(SYS_ftruncate, fd, size);
 
 	if (r == 0 && calls.truncated)
 		calls.truncated(fd, size);
@@ -140,12 +140,12 @@ int ftruncate64(int fd, off_t size)
 
 int fallocate64(int fd, int mode, off_t offset, off_t n)
 {
-	return fails(CALL_ALLOCATE) ? -1 : (int)syscall(SYS_fallocate, fd, mode, offset, n);
+	return fails(CALL_ALLOCATE, fd) ? -1 : (int)syscall(SYS_fallocate, fd, mode, offset, n);
 }
 
 static int sync_file(long number, int fd)
 {
-	if (fails(CALL_SYNC))
+	if (fails(CALL_SYNC, fd))
 		return -1;
 	if (calls.syncs && calls.syncs(fd))
 		return 0;
@@ -164,7 +164,7 @@ int fdatasync(int fd)
 
 int unlinkat(int dir, const char *path, int flags)
 {
-	int r = fails(CALL_UNLINK) ? -1 : (int)syscall(SYS_unlinkat, dir, path, flags);
+	int r = fails(CALL_UNLINK, -1) ? -1 : (int)syscall(SYS_unlinkat, dir, path, flags);
 
 	if (r == 0 && calls.unlinked)
 		calls.unlinked(last_of(path));
@@ -178,7 +178,7 @@ int unlink(const char *path)
 
 int renameat2(int dir, const char *from, int new_dir, const char *to, unsigned flags)
 {
-	int r = fails(CALL_RENAME) ? -1 : (int)syscall(SYS_renameat2, dir, from, new_dir, to, flags);
+	int r = fails(CALL_RENAME, -1) ? -1 : (int)syscall(SYS_renameat2, dir, from, new_dir, to, flags);
 
 	if (r == 0 && calls.renamed)
 		calls.renamed(last_of(from), last_of(to));
@@ -187,7 +187,7 @@ int renameat2(int dir, const char *from, int new_dir, const char *to, unsigned f
 
 void *mmap64(void *at, size_t n, int protection, int flags, int fd, off_t offset)
 {
-	if (fails(CALL_MAP))
+	if (fails(CALL_MAP, -1))
 		return MAP_FAILED;
 	return (void *)syscall(SYS_mmap, at, n, protection, flags, fd, offset);
 }
@@ -215,32 +215,32 @@ extern void *__libc_realloc(void *old, size_t n);  /* NOLINT */
 
 void *malloc(size_t n)
 {
-	return fails(CALL_MALLOC) ? NULL : __libc_malloc(n);
+	return fails(CALL_MALLOC, -1) ? NULL : __libc_malloc(n);
 }
 
 void *calloc(size_t n, size_t size)
 {
-	return fails(CALL_MALLOC) ? NULL : __libc_calloc(n, size);
+	return fails(CALL_MALLOC, -1) ? NULL : __libc_calloc(n, size);
 }
 
 void *realloc(void *old, size_t n)
 {
-	return fails(CALL_MALLOC) ? NULL : __libc_realloc(old, n);
+	return fails(CALL_MALLOC, -1) ? NULL : __libc_realloc(old, n);
 }
 
 int mlock(const void *at, size_t n)
 {
-	return fails(CALL_MLOCK) ? -1 : (int)syscall(SYS_mlock, at, n);
+	return fails(CALL_MLOCK, -1) ? -1 : (int)syscall(SYS_mlock, at, n);
 }
 
 int mlock2(const void *at, size_t n, unsigned flags)
 {
-	return fails(CALL_MLOCK) ? -1 : (int)syscall(SYS_mlock2, at, n, flags);
+	return fails(CALL_MLOCK, -1) ? -1 : (int)syscall(SYS_mlock2, at, n, flags);
 }
 
 /* --- chance --- */
 
 ssize_t getrandom(void *data, size_t n, unsigned flags)
 {
-	return fails(CALL_RANDOM) ? -1 : syscall(SYS_getrandom, data, n, flags);
+	return fails(CALL_RANDOM, -1) ? -1 : syscall(SYS_getrandom, data, n, flags);
 }

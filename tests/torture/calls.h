@@ -33,8 +33,8 @@ enum call {
 
 /* All members may be NULL. */
 struct call_watch {
-	/* 0: the call goes on. An errno: it fails. */
-	int (*before)(enum call call);
+	/* 0: the call goes on. An errno: it fails. fd is what it is about, -1 if that has none (yet). */
+	int (*before)(enum call call, int fd);
 	/* After it was done. fd is open on it; name is the last component of what was asked for. */
 	void (*opened)(int fd, const char *name);
 	void (*wrote)(int fd, const void *data, size_t n, off_t at);

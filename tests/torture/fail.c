@@ -110,8 +110,9 @@ static void complain(const char *what, int code)
 
 /* --- faults --- */
 
-static int decide(enum call call)
+static int decide(enum call call, int fd)
 {
+	(void)fd;
 	if (!run.is_armed || call != run.fault->call)
 		return 0;
 	run.n_asked++;
