@@ -28,10 +28,10 @@
 struct run {
 	struct arena *arena;
 	struct opened live;
-	char place[64];
-	char dirs[5][96]; /* live, image, fresh, log, spare */
-	char store[112];  /* in live */
-	char image[112];
+	char place[PLACE_SIZE];
+	char dirs[5][128]; /* live, image, fresh, log, spare */
+	char store[144];   /* in live */
+	char image[144];
 	bool is_long;
 	unsigned part, n_parts;
 	struct text before, after, found;
@@ -344,7 +344,7 @@ static void run_after_a_cut(struct run *run)
 /* keyfs init: no store at all, or a whole one. */
 static void run_create(struct run *run)
 {
-	char path[112];
+	char path[144];
 	struct opened opened;
 
 	dir_empty(run->dirs[LIVE]);
@@ -377,7 +377,7 @@ static off_t size_of(const char *path)
 /* A store that has just been opened for the first time, and one whose log is nearly full. */
 static void make_starts(struct run *run)
 {
-	char path[112], log[128];
+	char path[144], log[160];
 	struct opened opened;
 
 	(void)snprintf(path, sizeof(path), "%s/store", run->dirs[FRESH]);
@@ -394,10 +394,8 @@ static void make_starts(struct run *run)
 static void make_dirs(struct run *run)
 {
 	static const char *const names[] = {"live", "image", "fresh", "log", "spare"};
-	const char *where = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
 
-	(void)snprintf(run->place, sizeof(run->place), "%s/keyfs-crash-XXXXXX", where);
-	if (!mkdtemp(run->place))
+	if (!dir_make_place(run->place))
 		die("no directory to work in");
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		(void)snprintf(run->dirs[i], sizeof(run->dirs[i]), "%s/%s", run->place, names[i]);

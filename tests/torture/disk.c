@@ -666,6 +666,15 @@ void disk_say(void)
 
 /* --- directories --- */
 
+bool dir_make_place(char place[PLACE_SIZE])
+{
+	const char *where = getenv("TMPDIR");
+
+	if (!where)
+		where = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+	return snprintf(place, PLACE_SIZE, "%s/keyfs-torture-XXXXXX", where) < PLACE_SIZE && mkdtemp(place);
+}
+
 static void remove_one(const char *path, const char *name, void *user)
 {
 	(void)name;

@@ -65,9 +65,9 @@ struct action {
 static struct run {
 	struct arena *arena;
 	struct opened live;
-	char place[64];
-	char dirs[N_DIRS][96];
-	char store[112], killed[112];
+	char place[PLACE_SIZE];
+	char dirs[N_DIRS][128];
+	char store[144], killed[144];
 	bool is_long;
 	struct text states[N_STATES], found;
 	/* the fault */
@@ -545,10 +545,8 @@ static void make_base(void)
 static void make_dirs(void)
 {
 	static const char *const names[N_DIRS] = {"live", "killed", "base"};
-	const char *where = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
 
-	(void)snprintf(run.place, sizeof(run.place), "%s/keyfs-fail-XXXXXX", where);
-	if (!mkdtemp(run.place))
+	if (!dir_make_place(run.place))
 		die("no directory to work in");
 	for (int i = 0; i < N_DIRS; i++) {
 		(void)snprintf(run.dirs[i], sizeof(run.dirs[i]), "%s/%s", run.place, names[i]);

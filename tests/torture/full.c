@@ -29,10 +29,10 @@
 static struct {
 	struct arena *arena;
 	struct opened live;
-	char place[64];
-	char base[96], crashed[96], killed[96]; /* elsewhere */
-	char dir[200], live_dir[224];		/* on the small file system */
-	char store[256], copy[128];
+	char place[PLACE_SIZE];
+	char base[128], crashed[128], killed[128]; /* elsewhere */
+	char dir[200], live_dir[224];		   /* on the small file system */
+	char store[256], copy[144];
 	struct text before, after, found;
 	const char *action;
 	unsigned long left; /* KiB */
@@ -244,9 +244,7 @@ static void run_openings(const char *from, const struct operation *operation, un
 
 static void make_base(void)
 {
-	(void)snprintf(run.place, sizeof(run.place), "%s/keyfs-full-XXXXXX",
-		       access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-	if (!mkdtemp(run.place))
+	if (!dir_make_place(run.place))
 		die("no directory to work in");
 	(void)snprintf(run.base, sizeof(run.base), "%s/base", run.place);
 	(void)snprintf(run.crashed, sizeof(run.crashed), "%s/crashed", run.place);
