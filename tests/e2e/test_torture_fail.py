@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import KEYFS, SANITIZED, tree, write
+from conftest import KEYFS, SANITIZED, tree, wait_for, write
 
 LONG = os.environ.get("KEYFS_TORTURE") == "1"
 LIBRARY = Path(KEYFS).parent / "tests/torture/torture_preload.so"
@@ -32,6 +32,7 @@ FAULTS = {
     "fsync": (3, errno.EIO),
     "malloc": (9, errno.ENOMEM),
 }
+MLOCK = (10, errno.ENOMEM)
 counts = []  # (calls that failed, errors, workers that died) of each test, for the line at the end
 HONEST = {errno.EIO, errno.ENOSPC, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
@@ -54,15 +55,17 @@ class Fault:
         return struct.unpack("q", self.numbers[48:56])[0] > 0
 
 
+def preload(kf):
+    kf.fault = Fault(kf.place / "fault")
+    kf.environ["KEYFS_TORTURE_FAULT"] = str(kf.place / "fault")
+    kf.environ["LD_PRELOAD"] = str(LIBRARY)
+
+
 @pytest.fixture
 def faulty(made):
     """A mount of a store, and its worker's faults."""
-    path = made.place / "fault"
-    made.fault = Fault(path)
-    made.environ["KEYFS_TORTURE_FAULT"] = str(path)
-    made.environ["LD_PRELOAD"] = str(LIBRARY)
-    made.mount()
-    return made
+    preload(made)
+    return made.mount()
 
 
 def refill(service):
@@ -136,6 +139,40 @@ def test_a_call_fails(faulty, name):
     kf.umount()
     kf.ok("check", kf.store, "--key-file", kf.key)
     counts.append((n_failed, n_errors, status["worker_restarts"]))
+
+
+@pytest.mark.parametrize("name", [*FAULTS, "mlock"])
+def test_a_call_fails_at_the_start(made, name):
+    """The mount is there and shows all, or ends with words that do not speak of damage."""
+    kf, n_failed, n_errors = made, 0, 0
+    kf.mount()
+    refill(kf / "prod")
+    old = tree(kf.mnt)
+    kf.umount()
+    preload(kf)
+    for is_for_ever in (0, 1):
+        for n_th in (n if n < 20 else n * n for n in numbers()):  # opening makes many
+            kf.output.write_text("")
+            kf.fault.arm(*FAULTS.get(name, MLOCK), is_for_ever, n_th)
+            kf.start()
+            wait_for(lambda: kf.process.poll() is not None or kf.is_mounted(), "the mount or its refusal")
+            fired, said = kf.fault.disarm(), kf.output.read_text()
+            n_failed += fired
+            if kf.process.poll() is None:
+                assert tree(kf.mnt) == old
+                kf.umount()
+            else:
+                assert fired and kf.process.returncode == 1 and "keyfs: " in said
+                assert "damage" not in said and "not a keyfs store" not in said, f"{name} {n_th}: {said}"
+                kf.process = None
+                n_errors += 1
+            if not fired:
+                break
+    kf.mount()
+    assert tree(kf.mnt) == old
+    kf.umount()
+    kf.ok("check", kf.store, "--key-file", kf.key)
+    counts.append((n_failed, n_errors, 0))
 
 
 @pytest.fixture(scope="module", autouse=True)
