@@ -1,7 +1,8 @@
 """Power cuts of a mounted store under writing load: what was acknowledged is there, whole, and nothing is refused.
 
-The store lies on ext4 in an image.  EXT4_IOC_SHUTDOWN stops that file system between two of its writes: what was not
-flushed is lost, as when the power fails, and its journal is replayed at the next mount.  KEYFS_TORTURE=1 cuts 500 times.
+The store lies on ext4 in an image.  EXT4_IOC_SHUTDOWN stops that file system between two of its writes: what was
+not flushed is lost, as when the power fails, and its journal is replayed at the next mount.  KEYFS_TORTURE=1: 500
+cuts.
 """
 
 import contextlib
@@ -74,11 +75,16 @@ def fill(number, size):
     return f"{number} ".encode() + b"x" * size + b" end"
 
 
+def as_presented(value):
+    """One line is shown without the newline that ends it."""
+    return value[:-1] if value.count(b"\n") == 1 and value.endswith(b"\n") else value
+
+
 def states():
     """What the writer's key holds after 0, 1, 2 ... operations."""
     held = {}
     for number in itertools.count():
-        yield {name: value[:-1] if name == "LINES" and value.count(b"\n") == 1 else value for name, value in held.items()}
+        yield {name: as_presented(value) for name, value in held.items()}
         what = number % 8
         if what in (0, 4):
             held["SAME"] = fill(number, number * 131 % 5000)

@@ -10,6 +10,7 @@
  */
 #include "calls.h"
 #include "disk.h"
+#include "file.h"
 #include "tree.h"
 
 #include <errno.h>

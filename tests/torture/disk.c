@@ -2,10 +2,8 @@
 #include "disk.h"
 
 #include "calls.h"
+#include "file.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,29 +14,9 @@
 #define FILES_MAX  64
 #define NAME_SIZE  64
 #define STEPS_MAX  8192
-#define INDEX_END  "-shm"
 #define INDEX_SIZE 32768
 
 /* --- contents --- */
-
-struct content {
-	unsigned char *data;
-	size_t len;
-	size_t cap;
-};
-
-static void content_resize(struct content *content, size_t len)
-{
-	if (len > content->cap) {
-		content->cap = len + len / 2;
-		content->data = realloc(content->data, content->cap);
-		if (!content->data)
-			abort();
-	}
-	if (len > content->len)
-		memset(content->data + content->len, 0, len - content->len);
-	content->len = len;
-}
 
 static void content_copy(struct content *to, const struct content *from)
 {
@@ -143,13 +121,6 @@ static void names_clear(struct names *names)
 		names->file[i] = -1;
 }
 
-static bool is_index(const char *name)
-{
-	size_t n = strlen(name);
-
-	return n > strlen(INDEX_END) && strcmp(name + n - strlen(INDEX_END), INDEX_END) == 0;
-}
-
 /* --- recording --- */
 
 static struct step *record(enum step_sort sort, int file)
@@ -194,7 +165,7 @@ static void on_opened(int fd, const char *name)
 	struct stat status;
 	ssize_t n;
 
-	if (!disk.is_watching || is_index(name) || name_slot(&disk.now, name) >= 0)
+	if (!disk.is_watching || file_is_index(name) || name_slot(&disk.now, name) >= 0)
 		return;
 	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	(void)snprintf(want, sizeof(want), "%s/%s", disk.dir, name);
@@ -293,40 +264,6 @@ static bool on_sync(int fd)
 
 /* --- following --- */
 
-static void read_file(const char *path, struct content *ret)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct stat status;
-
-	if (fd < 0 || fstat(fd, &status) < 0)
-		abort();
-	ret->len = 0;
-	content_resize(ret, (size_t)status.st_size);
-	if (status.st_size > 0 && read(fd, ret->data, ret->len) != status.st_size)
-		abort();
-	(void)close(fd);
-}
-
-/* each file of dir, without the index of the log when no_index */
-static void dir_each(const char *dir, bool no_index,
-		     void (*call)(const char *path, const char *name, void *user), void *user)
-{
-	DIR *stream = opendir(dir);
-	struct dirent *entry;
-
-	if (!stream)
-		abort();
-	while ((entry = readdir(stream))) {
-		char path[512];
-
-		if (entry->d_type != DT_REG || (no_index && is_index(entry->d_name)))
-			continue;
-		(void)snprintf(path, sizeof(path), "%s/%s", dir, entry->d_name);
-		call(path, entry->d_name, user);
-	}
-	(void)closedir(stream);
-}
-
 static void watch_file(const char *path, const char *name, void *user)
 {
 	struct stat status;
@@ -336,7 +273,7 @@ static void watch_file(const char *path, const char *name, void *user)
 	if (stat(path, &status) < 0)
 		abort();
 	file = file_new(status.st_ino);
-	read_file(path, &disk.files[file].synced);
+	file_read(path, &disk.files[file].synced);
 	disk.files[file].size = disk.files[file].synced.len;
 	name_set(&disk.now, name, file);
 }
@@ -597,31 +534,19 @@ uint64_t disk_image(enum disk_choice choice, size_t n)
 	return hash_image();
 }
 
-static void write_file(const char *dir, const char *name, const unsigned char *data, size_t n)
-{
-	char path[512];
-	int fd;
-
-	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || (n > 0 && pwrite(fd, data, n, 0) != (ssize_t)n))
-		abort();
-	(void)close(fd);
-}
-
 /* What a cut leaves of a log's index is anything. */
 static void put_index(const char *dir, const char *log)
 {
 	static unsigned char index[INDEX_SIZE];
-	char name[NAME_SIZE + sizeof(INDEX_END)];
+	char name[NAME_SIZE + sizeof(FILE_INDEX_END)];
 	uint64_t what = disk_chance(3);
 
 	if (what == 0)
 		return;
 	for (size_t i = 0; i < sizeof(index); i++)
 		index[i] = what == 1 ? 0 : (unsigned char)disk_chance(256);
-	(void)snprintf(name, sizeof(name), "%.*s" INDEX_END, (int)(strlen(log) - strlen("-wal")), log);
-	write_file(dir, name, index, sizeof(index));
+	(void)snprintf(name, sizeof(name), "%.*s" FILE_INDEX_END, (int)(strlen(log) - strlen("-wal")), log);
+	file_write(dir, name, index, sizeof(index));
 }
 
 void disk_put(const char *dir)
@@ -638,7 +563,7 @@ void disk_put(const char *dir)
 		if (disk.image.file[i] < 0)
 			continue;
 		content = &disk.files[disk.image.file[i]].image;
-		write_file(dir, name, content->data, content->len);
+		file_write(dir, name, content->data, content->len);
 		if (n > 4 && strcmp(name + n - 4, "-wal") == 0)
 			put_index(dir, name);
 	}
@@ -662,44 +587,4 @@ void disk_say(void)
 			(void)printf(" at %zu, %zu", step->at, step->n);
 		(void)printf("\n");
 	}
-}
-
-/* --- directories --- */
-
-bool dir_make_place(char place[PLACE_SIZE])
-{
-	const char *where = getenv("TMPDIR");
-
-	if (!where)
-		where = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
-	return snprintf(place, PLACE_SIZE, "%s/keyfs-torture-XXXXXX", where) < PLACE_SIZE && mkdtemp(place);
-}
-
-static void remove_one(const char *path, const char *name, void *user)
-{
-	(void)name;
-	(void)user;
-	(void)unlink(path);
-}
-
-void dir_empty(const char *dir)
-{
-	dir_each(dir, false, remove_one, NULL);
-}
-
-static void copy_one(const char *path, const char *name, void *user)
-{
-	static struct content content;
-
-	read_file(path, &content);
-	write_file(user, name, content.data, content.len);
-}
-
-void dir_copy(const char *from, const char *to)
-{
-	char target[256];
-
-	(void)snprintf(target, sizeof(target), "%s", to);
-	dir_empty(to);
-	dir_each(from, false, copy_one, target);
 }

@@ -54,12 +54,4 @@ void disk_say(void);
 /* A number below n, from a fixed seed. */
 uint64_t disk_chance(uint64_t n);
 
-/* --- helpers for directories that hold files only --- */
-
-/* Makes a directory to work in, in memory where that is possible, or below $TMPDIR; its path, in place. */
-#define PLACE_SIZE 96
-bool dir_make_place(char place[PLACE_SIZE]);
-void dir_empty(const char *dir);
-void dir_copy(const char *from, const char *to);
-
 #endif

@@ -15,7 +15,7 @@
  * wrong.
  */
 #include "calls.h"
-#include "disk.h"
+#include "file.h"
 #include "tree.h"
 
 #include <errno.h>

@@ -10,7 +10,7 @@
  * state before or after; with space again, the next try works.  Prints one line; 1 when anything was wrong.
  */
 #include "calls.h"
-#include "disk.h"
+#include "file.h"
 #include "tree.h"
 
 #include <errno.h>
