@@ -118,7 +118,8 @@ struct store_backend {
 	int (*begin_read)(struct store *store);
 	/*
 	 * Durable when it returns 0: survives a power cut. On an error all of the transaction is undone; only
-	 * after -EIO may a power cut before the next commit bring it back, whole.
+	 * when it was written and could not be flushed (-EIO, -ENOSPC) may a kill or a power cut before the
+	 * next commit bring it back, whole.
 	 */
 	int (*commit)(struct store *store);
 	void (*rollback)(struct store *store);

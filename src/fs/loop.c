@@ -62,6 +62,21 @@ static void leave(struct fs *fs)
 	atomic_store(&flight->loop.unique, 0);
 }
 
+/*
+ * libfuse refuses a request by itself when it has no memory for it.  A handle whose write was refused must
+ * know, or its close would store what was truncated for that write.
+ */
+static void process(struct fs *fs, const struct fuse_buf *buffer)
+{
+	const struct fuse_in_header *in = buffer->mem;
+	const struct fuse_write_in *write = (const void *)(in + 1);
+
+	fs->is_write_taken = false;
+	fuse_session_process_buf(fs->session, buffer);
+	if (in->opcode == FUSE_WRITE && !fs->is_write_taken && buffer->size >= sizeof(*in) + sizeof(*write))
+		handle_fail(&fs->open_files, write->fh, -ENOMEM);
+}
+
 static void dispatch(struct fs *fs, size_t len)
 {
 	const struct fuse_in_header *in = (const void *)fs->receive->data;
@@ -70,7 +85,7 @@ static void dispatch(struct fs *fs, size_t len)
 	if (in->opcode > LIBFUSE_LAST)
 		answer_unknown(fs, in, len);
 	else
-		fuse_session_process_buf(fs->session, &buffer);
+		process(fs, &buffer);
 }
 
 static void answer(struct fs *fs, size_t len)

@@ -20,6 +20,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 	};
 	int r = handle_write(&fs->open_files, fi->fh, &write);
 
+	fs->is_write_taken = true;
 	if (r < 0)
 		reply_error(req, ino, r);
 	else

@@ -43,6 +43,7 @@ struct fs {
 	struct secret *receive;	       /* the request being answered; wiped after each */
 	struct fuse_in_header request; /* its header, as it came */
 	bool is_request_repeated;      /* a predecessor had it already */
+	bool is_write_taken;	       /* op_write had it */
 	struct vault *reader;	       /* the loop's session */
 	struct snapshots snapshots;    /* the loop's */
 	struct open_files open_files;

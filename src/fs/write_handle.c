@@ -412,6 +412,15 @@ void handle_committed(struct open_files *files, struct commit *commit, int resul
 	become_idle(files, handle);
 }
 
+void handle_fail(struct open_files *files, uint64_t fh, int error)
+{
+	LOCKED(files);
+	struct write_handle *handle = open_files_find_handle(files, fh);
+
+	if (handle && handle->error == 0)
+		set_error(files, handle, error);
+}
+
 int handle_error(struct open_files *files, uint64_t fh)
 {
 	LOCKED(files);

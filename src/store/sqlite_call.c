@@ -80,7 +80,6 @@ static const struct translation results[] = {
 	{SQLITE_CONSTRAINT_PRIMARYKEY, -EEXIST},
 	{SQLITE_CONSTRAINT_ROWID, -EEXIST},
 	{SQLITE_IOERR_NOMEM, -ENOMEM},
-	{SQLITE_IOERR_CORRUPTFS, -EBADMSG},
 	{SQLITE_BUSY, -EBUSY},
 	{SQLITE_LOCKED, -EBUSY},
 	{SQLITE_PROTOCOL, -EBUSY},
@@ -127,6 +126,9 @@ int sqlite_errno(int rc)
 
 	if (rc == SQLITE_OK || rc == SQLITE_ROW || rc == SQLITE_DONE)
 		return 0;
+	/* SQLite takes a disk that cannot be read for a damaged file. */
+	if (primary == SQLITE_CORRUPT && said == EIO)
+		return -EIO;
 	code = translate(results, n_results, rc);
 	if (!code)
 		code = translate(results, n_results, primary);

@@ -49,11 +49,16 @@ static int check_integrity(struct session *session)
 	struct call CLEANUP(sqlite_call_end) call = sqlite_call_start(session, STATEMENT_INTEGRITY);
 	const unsigned char *said;
 	int r = sqlite_call_row(&call);
+	bool is_unreadable = errno == EIO; /* which is a finding as any other to SQLite */
 
 	if (r < 0)
 		return r == -ENOENT ? -EBADMSG : r;
 	said = sqlite3_column_text(call.stmt, 0);
-	return said && strcmp((const char *)said, "ok") == 0 ? 0 : -EBADMSG;
+	if (!said)
+		return -ENOMEM;
+	if (strcmp((const char *)said, "ok") == 0)
+		return 0;
+	return is_unreadable ? -EIO : -EBADMSG;
 }
 
 /* Each index holds exactly the rows of its table, and no row has an id that listings would step over. */

@@ -128,6 +128,8 @@ static int ask(struct session *session, const char *question, char ret_answer[st
 		text = sqlite3_column_text(stmt, 0);
 	else if (rc != SQLITE_DONE)
 		return sqlite_errno(rc);
+	if (rc == SQLITE_ROW && !text)
+		return -ENOMEM; /* to write a number down */
 	(void)snprintf(ret_answer, 16, "%s", text ? (const char *)text : "");
 	return 0;
 }

@@ -113,8 +113,9 @@ static bool is_above(enum vault_class parent, enum vault_class child)
 	}
 }
 
-/* A record that authenticates lies where its name says, under a parent that is there (whole or not). */
-static bool is_in_place(struct check *check, const struct vault_entry *entry, const unsigned char *name_index)
+/* Whether a record that authenticates lies where its name says, under a parent that is there: 1 or 0, or an
+ * error that is not the record's. */
+static int is_in_place(struct check *check, const struct vault_entry *entry, const unsigned char *name_index)
 {
 	unsigned char index[SEAL_INDEX_SIZE];
 	struct vault_entry parent;
@@ -122,17 +123,21 @@ static bool is_in_place(struct check *check, const struct vault_entry *entry, co
 
 	entry_name_index(check->vault, entry, index);
 	if (memcmp(index, name_index, sizeof(index)) != 0)
-		return false;
+		return 0;
 	if (entry->version > check->generation || entry->id >= check->next_id)
-		return false;
+		return 0;
 	if (entry->class == VAULT_DIR_ROOT)
 		return entry->id == VAULT_ROOT;
 	/* That all rows are ours says so as well; whoever looks closely looks here too. */
 	if (!check->report->damaged || entry->parent == check->last_parent)
-		return true;
+		return 1;
 	check->last_parent = entry->parent;
 	r = entry_load(check->vault, entry->parent, &parent, NULL);
-	return r != -ENOENT && (r < 0 || is_above(parent.class, entry->class));
+	if (r == -ENOENT)
+		return 0;
+	if (r == -EBADMSG)
+		return 1; /* it has a parent, which is damaged */
+	return r < 0 ? r : is_above(parent.class, entry->class);
 }
 
 static void count_entry(struct check *check, const struct vault_entry *entry)
@@ -171,7 +176,10 @@ static int check_node(struct check *check, struct store_node *node)
 	}
 	if (r < 0)
 		return r;
-	if (!is_in_place(check, &entry, name_index)) {
+	r = is_in_place(check, &entry, name_index);
+	if (r < 0)
+		return r;
+	if (r == 0) {
 		check->is_unaccounted = true;
 		report_row(check, id, 0);
 	}

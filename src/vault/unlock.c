@@ -8,6 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What could not be opened is damaged only if it does not authenticate. */
+static int unlock_failed(struct failure *reterr, int code, const char *damaged)
+{
+	if (code == -ENOMEM)
+		return fail(reterr, code, "out of memory", NULL);
+	return fail(reterr, code, code == -EBADMSG ? damaged : "cannot be read", NULL);
+}
+
 /* Which slots a kind of secret may open, and in which order they are tried. */
 static const enum seal_slot_type slots_for[][4] = {
 	[VAULT_BY_PASSPHRASE] = {SEAL_SLOT_PASSPHRASE},
@@ -101,10 +109,10 @@ static int check_header(struct store *store, const struct vault_keys *keys, stru
 	if (r == 0 && header.master_number != keys->master_number)
 		r = -EBADMSG;
 	if (r < 0)
-		return fail(reterr, r, "the store's header is damaged", NULL);
+		return unlock_failed(reterr, r, "the store's header is damaged");
 	r = store->backend->schema(store, &bytes);
 	if (r < 0)
-		return fail(reterr, r, "cannot read the store's tables", NULL);
+		return unlock_failed(reterr, r, "the store's tables are damaged");
 	seal_hash(bytes, schema_hash);
 	if (memcmp(schema_hash, header.schema, sizeof(schema_hash)) != 0)
 		return fail(reterr, -EBADMSG, "the store's tables were changed by somebody else", NULL);
@@ -124,7 +132,7 @@ static int parse_header(struct store *store, struct vault_keys *keys, struct fai
 	if (r == -EPROTONOSUPPORT)
 		return fail(reterr, r, "was made by a newer keyfs", "install that version to open it");
 	if (r < 0)
-		return fail(reterr, r, "the store's header is damaged", NULL);
+		return unlock_failed(reterr, r, "the store's header is damaged");
 	memcpy(keys->store_id, header.store_id, sizeof(keys->store_id));
 	return 0;
 }
@@ -170,10 +178,10 @@ static int open_keys(struct store *store, const struct vault_unlock *unlock, boo
 								: "wrong key file or credential",
 			    NULL);
 	if (r < 0)
-		return fail(reterr, r, "a key slot of the store is damaged", NULL);
+		return unlock_failed(reterr, r, "a key slot of the store is damaged");
 	r = open_bundle(store, keys, master);
 	if (r < 0)
-		return fail(reterr, r, "the store's key bundle is damaged", NULL);
+		return unlock_failed(reterr, r, "the store's key bundle is damaged");
 	r = salvages ? 0 : check_header(store, keys, reterr);
 	return r == 0 && ret_root ? make_root(keys, master, ret_root) : r;
 }

@@ -233,7 +233,7 @@ def test_the_processes_dump_no_core(kf):
             assert re.search(r"^Max core file size +0 +0 ", limits.read(), re.M)
 
 
-# --- a full disk ---
+# --- a disk that the store itself fills; test_torture_full.py has what others leave of one ---
 
 
 @pytest.fixture(params=["ext4", "tmpfs"])
@@ -351,38 +351,6 @@ def test_a_check_of_a_mount_leaves_the_workers_locks_alone(prod):
     write(prod / "prod/custom/mysql/V", b"w")
     prod.remount()
     assert (prod / "prod/custom/mysql/V").read_bytes() == b"w"
-
-
-def test_writes_work_again_once_there_is_room(small):
-    """Somebody else had filled the disk."""
-    os.makedirs(small / "prod/custom/a")
-    write(small / "prod/custom/a/V", b"old")
-    ballast = small.place / "ballast"
-    with open(ballast, "wb") as file, contextlib.suppress(OSError):
-        while True:
-            os.write(file.fileno(), b"\0" * 512)
-    with refused(errno.ENOSPC):
-        for _ in range(1000):
-            write(small / "prod/custom/a/V", os.urandom(50_000))
-            last = (small / "prod/custom/a/V").read_bytes()
-            assert len(last) == 50_000
-    before = (small / "prod/custom/a/V").read_bytes()
-    assert len(before) in (3, 50_000)
-    os.unlink(ballast)
-    write(small / "prod/custom/a/V", b"new")
-    assert (small / "prod/custom/a/V").read_bytes() == b"new"
-    os.mkdir(small / "prod/custom/b")
-
-
-def test_mkdir_on_a_full_disk(small):
-    os.makedirs(small / "prod/custom/a")
-    fill_up(small, small / "prod/custom/a", 60_000)
-    made = 0
-    with refused(errno.ENOSPC):
-        for i in range(100_000):
-            os.mkdir(small / f"prod/custom/k{i}")
-            made += 1
-    assert len(os.listdir(small / "prod/custom")) == made + 1
 
 
 def test_many_writers_on_a_full_disk(small):

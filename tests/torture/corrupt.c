@@ -778,7 +778,7 @@ static int report(const char *what, const struct tally *tally, bool must_be_noti
 
 	for (unsigned i = 0; i < N_OUTCOMES; i++)
 		n += tally->n[i];
-	(void)printf("%-6s %zu changes of a store of %zu bytes: refused %zu, noticed %zu, without effect %zu;"
+	(void)printf("%s: %zu changes of a store of %zu bytes: refused %zu, noticed %zu, without effect %zu;"
 		     " wrong values %zu, silent absences %zu, crashes %zu\n",
 		     what, n, base.len, tally->n[REFUSED], tally->n[NOTICED], tally->n[UNSEEN],
 		     tally->n[WRONG], tally->n[ABSENT], tally->n[CRASHED]);
