@@ -84,14 +84,14 @@ def test_quickstart(place):
 SCRIPTS = ["quickstart", "setup", "test"]
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, "check", "soak", "kernel"])
+@pytest.mark.parametrize("script", [*SCRIPTS, "bench", "check", "soak", "kernel"])
 def test_an_unknown_option_is_refused(script):
     result = subprocess.run([ROOT / "scripts" / script, "--nonsense"], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, "soak", "kernel"])
+@pytest.mark.parametrize("script", [*SCRIPTS, "bench", "soak", "kernel"])
 def test_help_prints_the_header_and_does_nothing(script):
     result = subprocess.run([ROOT / "scripts" / script, "--help"], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
