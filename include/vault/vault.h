@@ -195,6 +195,14 @@ void vault_close(struct vault *vault);
 int vault_begin_read(struct vault *vault);
 void vault_end_read(struct vault *vault);
 
+/*
+ * For a session that only reads, once: from now on entries are remembered, as the store had them, in the
+ * arena, and are not read again before vault_forget.  Whoever commits elsewhere must see to it that this
+ * session is told before it is asked again. -ENOMEM.
+ */
+int vault_remember(struct vault *vault);
+void vault_forget(struct vault *vault);
+
 int vault_get(struct vault *vault, uint64_t id, struct vault_entry *ret);
 
 /*

@@ -108,6 +108,17 @@ int fs_replay_init(struct fs *fs, struct bytes init)
 	return fuse_session_exited(fs->session) ? -EPROTO : 0;
 }
 
+void notice_commits(struct fs *fs)
+{
+	uint64_t n = atomic_load(&fs->n_commits);
+
+	if (n == fs->n_commits_seen)
+		return;
+	fs->n_commits_seen = n;
+	vault_forget(fs->reader);
+	snapshots_changed(&fs->snapshots);
+}
+
 static uint64_t monotonic_ns(void)
 {
 	struct timespec now;
@@ -131,6 +142,8 @@ int fs_take_over(struct fs *fs)
 	struct vault_counts counts;
 	int r = vault_count(fs->reader, &counts);
 
+	if (r == 0)
+		r = vault_remember(fs->reader);
 	if (r < 0)
 		return r;
 	fs->initial = (struct writer_state){

@@ -86,6 +86,7 @@ static void handle(struct fs *fs, size_t len, bool is_repeated)
 
 	fs->is_request_repeated = is_repeated || in->unique & FLIGHT_RESENT;
 	enter(fs, in);
+	notice_commits(fs);
 	answer(fs, len);
 	leave(fs);
 	explicit_bzero(fs->receive->data, len);

@@ -17,8 +17,7 @@ static bool is_for_writing(const struct fuse_file_info *fi)
 static int open_for_reading(struct fs *fs, uint64_t ino, struct fuse_file_info *fi)
 {
 	struct snapshot *snapshot;
-	struct vault_entry entry;
-	int r = snapshot_acquire(&fs->snapshots, fs->reader, ino, &entry, fs->request.unique, &snapshot);
+	int r = snapshot_acquire(&fs->snapshots, fs->reader, ino, fs->request.unique, &snapshot);
 
 	if (r < 0)
 		return r;

@@ -52,6 +52,8 @@ struct fs {
 	struct writer *writer;	     /* NULL: read-only */
 	struct writer_state initial; /* what a read-only mount counts */
 	atomic_uint_least64_t n_requests;
+	atomic_uint_least64_t n_commits; /* raised by the writer thread before it answers what it committed */
+	uint64_t n_commits_seen;	 /* by the loop */
 };
 
 /* The file system that a request came to. */
@@ -152,6 +154,9 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in, struct fuse_file_info *fi_in,
 			fuse_ino_t ino_out, off_t offset_out, struct fuse_file_info *fi_out, size_t length,
 			int flags);
+
+/* The loop's, before each request: what it remembers of the store is true no more when there was a commit. */
+void notice_commits(struct fs *fs);
 
 /* --- loop.c --- */
 

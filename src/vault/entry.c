@@ -206,12 +206,26 @@ int entry_open(struct vault *vault, struct store_node *node, struct vault_entry 
 	return r;
 }
 
+/* A row as the store has it now. */
+static int open_current(struct vault *vault, struct store_node *node, struct vault_entry *ret_entry,
+			struct secret **ret_value)
+{
+	int r = entry_open(vault, node, ret_entry, ret_value);
+
+	if (r == 0)
+		recent_note(vault, ret_entry);
+	return r;
+}
+
 int entry_load(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, struct secret **ret_value)
 {
 	struct store_node node;
-	int r = backend_of(vault)->node_get(vault->store, id, &node);
+	int r;
 
-	return r < 0 ? r : entry_open(vault, &node, ret_entry, ret_value);
+	if (!ret_value && recent_get(vault, id, ret_entry))
+		return 0;
+	r = backend_of(vault)->node_get(vault->store, id, &node);
+	return r < 0 ? r : open_current(vault, &node, ret_entry, ret_value);
 }
 
 int entry_find(struct vault *vault, const struct vault_entry *place, struct vault_entry *ret)
@@ -222,7 +236,7 @@ int entry_find(struct vault *vault, const struct vault_entry *place, struct vaul
 
 	entry_name_index(vault, place, index);
 	r = backend_of(vault)->node_find(vault->store, place->parent, index, &node);
-	return r < 0 ? r : entry_open(vault, &node, ret, NULL);
+	return r < 0 ? r : open_current(vault, &node, ret, NULL);
 }
 
 int entry_next(struct vault *vault, uint64_t parent, enum vault_class class, const struct key_type *type,
@@ -232,7 +246,7 @@ int entry_next(struct vault *vault, uint64_t parent, enum vault_class class, con
 	struct store_node node;
 	int r = backend_of(vault)->node_next(vault->store, parent, entry_kind(&wanted), after, &node);
 
-	return r < 0 ? r : entry_open(vault, &node, ret, NULL);
+	return r < 0 ? r : open_current(vault, &node, ret, NULL);
 }
 
 /* --- writing --- */

@@ -41,6 +41,7 @@ struct vault {
 	const struct vault_keys *keys;
 	struct data_key *data_keys[DATA_KEY_BUCKETS];
 	size_t n_data_keys;
+	struct secret *recent; /* entries that were read; NULL: none are remembered */
 	/* Of the writing session: */
 	struct session_state now;
 	struct session_state at_mark;
@@ -122,6 +123,13 @@ void entry_element(const struct vault *vault, const struct store_node *node,
 		   unsigned char ret[SEAL_HASH_SIZE]);
 
 uint64_t id_new(struct vault *vault);
+
+/* --- recent.c --- */
+
+/* False when it is not remembered. */
+bool recent_get(const struct vault *vault, uint64_t id, struct vault_entry *ret);
+/* Of an entry as the store has it now. Does nothing in a session that remembers nothing. */
+void recent_note(struct vault *vault, const struct vault_entry *entry);
 
 /* --- directory.c --- */
 

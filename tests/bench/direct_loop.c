@@ -31,6 +31,7 @@ static int read_one(struct fs *fs)
 	if (n < 0)
 		return -errno;
 	fs->request = *in;
+	notice_commits(fs);
 	buffer.size = (size_t)n;
 	if (in->opcode > LIBFUSE_LAST)
 		answer_unknown(fs, in, (size_t)n);
