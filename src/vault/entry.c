@@ -135,11 +135,25 @@ static int key_for(struct vault *vault, enum vault_class class, uint64_t service
 	return 0;
 }
 
+static int open_value(const struct vault *vault, const struct store_node *node,
+		      const struct seal_place *place, const struct secret *key, size_t size,
+		      struct secret **ret)
+{
+	CLEANUP(cleanup_secret_free) struct secret *value = NULL;
+	int r = seal_record_open(SEAL_VALUE, key, place, node->value, vault->keys->arena, &value);
+
+	if (r < 0)
+		return r;
+	if (value->len != size)
+		return -EBADMSG;
+	*ret = TAKE(value);
+	return 0;
+}
+
 static int open_sealed(struct vault *vault, const struct store_node *node, const struct secret *key,
 		       struct vault_entry *entry, struct secret **ret_value)
 {
 	CLEANUP(cleanup_secret_free) struct secret *meta = NULL;
-	CLEANUP(cleanup_secret_free) struct secret *value = NULL;
 	struct seal_place place;
 	int r;
 
@@ -153,13 +167,7 @@ static int open_sealed(struct vault *vault, const struct store_node *node, const
 		return -EBADMSG;
 	if (!ret_value || !node->value.data)
 		return 0;
-	r = seal_record_open(SEAL_VALUE, key, &place, node->value, vault->keys->arena, &value);
-	if (r < 0)
-		return r;
-	if (value->len != entry->size_written)
-		return -EBADMSG;
-	*ret_value = TAKE(value);
-	return 0;
+	return open_value(vault, node, &place, key, entry->size_written, ret_value);
 }
 
 /* Keeps a row's bytes over the next call to the store. */
@@ -204,6 +212,19 @@ int entry_open(struct vault *vault, struct store_node *node, struct vault_entry 
 	if (r == 0)
 		*ret_entry = entry;
 	return r;
+}
+
+int entry_open_value(struct vault *vault, const struct store_node *node, size_t size, struct secret **ret)
+{
+	const struct secret *key = NULL;
+	struct seal_place place;
+	int r = key_for(vault, (enum vault_class)(node->kind >> 8), node->service, node->key_generation,
+			&key);
+
+	if (r < 0)
+		return r;
+	place_of_node(vault, node, &place);
+	return open_value(vault, node, &place, key, size, ret);
 }
 
 /* A row as the store has it now. */

@@ -153,7 +153,8 @@ int vault_read(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, 
 /* --- snapshots --- */
 
 struct vault_snapshot {
-	struct store_node node; /* its bytes are the two blobs */
+	struct store_node node; /* its bytes are the two blobs; meta was opened */
+	size_t size_written;
 	struct blob *meta;
 	struct blob *value;
 };
@@ -201,6 +202,7 @@ static int make_snapshot(struct vault *vault, struct store_node *node, struct va
 		return r;
 	if (!vault_is_file(&entry))
 		return -ENOENT;
+	snapshot->size_written = entry.size_written;
 	*ret_entry = entry;
 	*ret = TAKE(snapshot);
 	return 0;
@@ -279,8 +281,5 @@ int vault_snapshot_read(struct vault *vault, struct bytes from, struct vault_ent
 
 int vault_snapshot_open(struct vault *vault, const struct vault_snapshot *snapshot, struct secret **ret_value)
 {
-	struct store_node node = snapshot->node;
-	struct vault_entry entry;
-
-	return entry_open(vault, &node, &entry, ret_value);
+	return entry_open_value(vault, &snapshot->node, snapshot->size_written, ret_value);
 }

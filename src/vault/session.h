@@ -105,6 +105,8 @@ uint16_t entry_kind(const struct vault_entry *entry);
 /* A record that was just read. Everything read from the store passes through this one function. */
 int entry_open(struct vault *vault, struct store_node *node, struct vault_entry *ret_entry,
 	       struct secret **ret_value);
+/* The value of a file's row that was opened before, and whose bytes are not the store's; it has size bytes. */
+int entry_open_value(struct vault *vault, const struct store_node *node, size_t size, struct secret **ret);
 /* ret_value may be NULL: the value is then not opened. */
 int entry_load(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, struct secret **ret_value);
 /* By place: the entry's class, type, parent and name. Any class may be found there. */
