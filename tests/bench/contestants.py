@@ -19,9 +19,8 @@ DEADLINE_S = 60
 
 def run(*command, **options):
     """What it prints; an error of the command is an error of the bench."""
-    result = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, stdin=options.pop("stdin", subprocess.DEVNULL), **options
-    )
+    stdin = options.pop("stdin", subprocess.DEVNULL)
+    result = subprocess.run(list(map(str, command)), stdin=stdin, capture_output=True, text=True, **options)
     if result.returncode != 0:
         raise RuntimeError(f"{' '.join(map(str, command))}: exit code {result.returncode}\n{result.stdout}{result.stderr}")
     return result.stdout
