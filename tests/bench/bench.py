@@ -79,7 +79,8 @@ def run_bench(name, bench, options):
 
 def main():
     options = parse_arguments(sys.argv[1:])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(130))  # and everything is put away
     started = time.monotonic()
     with scratch() as place, contextlib.ExitStack() as stack:
         bench = Bench(options, place, stack)
