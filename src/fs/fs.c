@@ -53,6 +53,9 @@ static int start(struct fs *fs, const struct fs_config *config, struct vault **w
 
 	if (r < 0)
 		return r;
+	fs->listing = malloc(LISTING_MAX);
+	if (!fs->listing)
+		return -ENOMEM;
 	if (getrandom(&worker, sizeof(worker), 0) != sizeof(worker))
 		return -EIO;
 	open_files_init(&fs->open_files, fs->arena, fs->flight, worker);
@@ -189,6 +192,7 @@ void fs_free(struct fs *fs)
 	inherit_destroy(&fs->inherited);
 	journal_destroy(&fs->journal);
 	secret_free(fs->receive);
+	free(fs->listing);
 	free(fs);
 }
 

@@ -29,6 +29,9 @@
 /* The largest WRITE: receive buffers are this and a page. */
 #define WRITE_MAX     131072
 
+/* Replies to READDIR larger than this are cut: the kernel comes again. */
+#define LISTING_MAX   131072
+
 struct fs {
 	struct arena *arena;
 	int fuse_fd;
@@ -37,8 +40,9 @@ struct fs {
 	struct inherited inherited;
 	bool has_inherited; /* requests may come again that were carried out: the loop's */
 	struct journal journal;
-	struct keep keep;	       /* the loop's */
-	struct secret *receive;	       /* the request being answered; wiped after each */
+	struct keep keep;	/* the loop's */
+	struct secret *receive; /* the request being answered; wiped after each */
+	char *listing;		/* a reply to READDIR being filled; what was used is wiped after each */
 	struct fuse_in_header request; /* its header, as it came */
 	bool is_request_repeated;      /* a predecessor had it already */
 	struct vault *reader;	       /* the loop's session */

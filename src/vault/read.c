@@ -101,13 +101,29 @@ static int next_type(struct vault *vault, const struct vault_entry *service, uin
 	return 0;
 }
 
+/* A key rarely has one, and its fields are asked for one after the other. */
+static int next_draft(struct vault *vault, const struct vault_entry *key, uint64_t after,
+		      struct vault_entry *ret)
+{
+	int r;
+
+	if (vault->no_drafts_in == key->id && vault->no_drafts_after <= after)
+		return -ENOENT;
+	r = entry_next(vault, key->id, VAULT_DRAFT, key->type, after, ret);
+	if (r == -ENOENT && vault->recent) {
+		vault->no_drafts_in = key->id;
+		vault->no_drafts_after = after;
+	}
+	return r;
+}
+
 /* Fields and drafts, whichever comes first. */
 static int next_file(struct vault *vault, const struct vault_entry *key, uint64_t after,
 		     struct vault_entry *ret)
 {
 	struct vault_entry draft;
 	int f = entry_next(vault, key->id, VAULT_FIELD, key->type, after, ret);
-	int d = entry_next(vault, key->id, VAULT_DRAFT, key->type, after, &draft);
+	int d = next_draft(vault, key, after, &draft);
 
 	if (d == -ENOENT || f == -ENOENT) {
 		if (d == 0)

@@ -31,6 +31,7 @@ void vault_forget(struct vault *vault)
 {
 	if (vault->recent)
 		recent_of(vault)->age++;
+	vault->no_drafts_in = 0;
 }
 
 bool recent_get(const struct vault *vault, uint64_t id, struct vault_entry *ret)

@@ -42,6 +42,9 @@ struct vault {
 	struct data_key *data_keys[DATA_KEY_BUCKETS];
 	size_t n_data_keys;
 	struct secret *recent; /* entries that were read; NULL: none are remembered */
+	/* Of a session that remembers: the key that has no drafts after an id; 0: none is known. */
+	uint64_t no_drafts_in;
+	uint64_t no_drafts_after;
 	/* Of the writing session: */
 	struct session_state now;
 	struct session_state at_mark;
@@ -105,7 +108,8 @@ uint16_t entry_kind(const struct vault_entry *entry);
 /* A record that was just read. Everything read from the store passes through this one function. */
 int entry_open(struct vault *vault, struct store_node *node, struct vault_entry *ret_entry,
 	       struct secret **ret_value);
-/* The value of a file's row that was opened before, and whose bytes are not the store's; it has size bytes. */
+/* The value of a file's row that was opened before, and whose bytes are not the store's; it has size bytes.
+ */
 int entry_open_value(struct vault *vault, const struct store_node *node, size_t size, struct secret **ret);
 /* ret_value may be NULL: the value is then not opened. */
 int entry_load(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, struct secret **ret_value);

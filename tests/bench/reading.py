@@ -21,9 +21,9 @@ def bench_read(bench):
     for one in ones.values():
         if one.role != "floor":
             load(one, "create:1", keys=1, each=True)
-    for i, name in in_turns(names, bench.rounds):
+    for i, name in in_turns(names, bench.rounds * 4):
         for width in widths:
-            result = load(ones[name], f"read:{width}", seconds=bench.seconds(1.0), seed=i + 1)
+            result = load(ones[name], f"read:{width}", seconds=bench.seconds(0.4), seed=i + 1)
             group = result["groups"][0]
             samples.add(name, clients(width), group["per_s"])
             latency.add(name, f"{clients(width)}, p99 us", group["us"]["p99"])
