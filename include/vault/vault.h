@@ -227,6 +227,10 @@ int vault_read(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, 
  */
 struct vault_snapshot;
 
+/* vault_lookup, which has read all of a row: *ret_snapshot of what is a small file, else NULL. */
+int vault_lookup_file(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret,
+		      struct vault_snapshot **ret_snapshot);
+
 /* -ENOENT when id is no live field. */
 int vault_snapshot_take(struct vault *vault, uint64_t id, struct vault_entry *ret_entry,
 			struct vault_snapshot **ret);

@@ -122,6 +122,12 @@ void notice_commits(struct fs *fs)
 	snapshots_changed(&fs->snapshots);
 }
 
+void wait_for_releases(struct fs *fs, uint64_t ino)
+{
+	barrier_wait(&fs->barrier, ino);
+	notice_commits(fs);
+}
+
 static uint64_t monotonic_ns(void)
 {
 	struct timespec now;

@@ -10,7 +10,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct vault_entry dir;
 	int r;
 
-	barrier_wait(&fs->barrier, ino);
+	wait_for_releases(fs, ino);
 	r = vault_get(fs->reader, ino, &dir);
 	if (r == 0 && !vault_is_dir(&dir))
 		r = -ENOTDIR;
@@ -88,7 +88,7 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bool
 	struct vault_entry dir;
 	int r;
 
-	barrier_wait(&fs->barrier, ino);
+	wait_for_releases(fs, ino);
 	r = vault_get(fs->reader, ino, &dir);
 	if (r == 0)
 		r = fill(fs, &listing, &dir, offset);

@@ -119,7 +119,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fs *fs = fs_of(req);
 	int r;
 
-	barrier_wait(&fs->barrier, ino);
+	wait_for_releases(fs, ino);
 	r = node_space(ino) == SPACE_KEY_NAME ? open_key_name(fs, ino, fi)
 					      : open_file(fs, ino, fuse_req_ctx(req)->uid, fi);
 	if (r < 0) {

@@ -159,8 +159,13 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in, stru
 			fuse_ino_t ino_out, off_t offset_out, struct fuse_file_info *fi_out, size_t length,
 			int flags);
 
-/* The loop's, before each request: what it remembers of the store is true no more when there was a commit. */
+/*
+ * The loop's, before each request, and after whatever it waited for: what it remembers of the store is true
+ * no more when there was a commit.
+ */
 void notice_commits(struct fs *fs);
+/* barrier_wait, and then that. */
+void wait_for_releases(struct fs *fs, uint64_t ino);
 
 /* --- loop.c --- */
 

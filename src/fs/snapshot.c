@@ -168,6 +168,20 @@ static struct snapshot *find_current(const struct snapshots *snapshots, uint64_t
 	return at;
 }
 
+void snapshots_offer(struct snapshots *snapshots, const struct vault_entry *entry,
+		     struct vault_snapshot *sealed)
+{
+	struct snapshot *known = find(snapshots, entry->id, entry->value_version);
+
+	if (known)
+		vault_snapshot_free(sealed);
+	else if (make(snapshots, entry, sealed, &known) == 0)
+		become_idle(snapshots, known);
+	else
+		return; /* it is not needed */
+	known->seen = snapshots->change;
+}
+
 static int take_from_store(struct snapshots *snapshots, struct vault *vault, uint64_t ino,
 			   struct snapshot **ret)
 {

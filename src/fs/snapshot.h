@@ -66,6 +66,10 @@ int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t 
 /* Something was committed: none is known to be current, and those without a handle go. */
 void snapshots_changed(struct snapshots *snapshots);
 
+/* What was just read of the store, and may be opened next; sealed is taken over. */
+void snapshots_offer(struct snapshots *snapshots, const struct vault_entry *entry,
+		     struct vault_snapshot *sealed);
+
 /* The OPEN of that number comes again: the handle that a predecessor counted for it, and did not say, is
  * none. */
 void snapshots_forget_opened_by(struct snapshots *snapshots, uint64_t unique);

@@ -53,29 +53,132 @@ int vault_follow(struct vault *vault, struct vault_entry *entry, bool by_name)
 	return 0;
 }
 
+/* --- snapshots --- */
+
+struct vault_snapshot {
+	struct store_node node; /* its bytes are the two blobs; meta was opened */
+	size_t size_written;
+	struct blob *meta;
+	struct blob *value;
+};
+
+void vault_snapshot_free(struct vault_snapshot *snapshot)
+{
+	if (!snapshot)
+		return;
+	blob_free(snapshot->meta);
+	blob_free(snapshot->value);
+	free(snapshot);
+}
+
+DEFINE_CLEANUP(struct vault_snapshot *, vault_snapshot_free)
+
+static int copy_sealed(const struct store_node *node, struct vault_snapshot *snapshot)
+{
+	int r = blob_copy(node->meta, &snapshot->meta);
+
+	if (r == 0 && node->value.data)
+		r = blob_copy(node->value, &snapshot->value);
+	if (r < 0)
+		return r;
+	snapshot->node = *node;
+	snapshot->node.meta = blob_bytes(snapshot->meta);
+	if (snapshot->value)
+		snapshot->node.value = blob_bytes(snapshot->value);
+	return 0;
+}
+
+/* Of a row as the store has it, or had it: it must be that of a file. */
+static int make_snapshot(struct vault *vault, struct store_node *node, struct vault_entry *ret_entry,
+			 struct vault_snapshot **ret)
+{
+	CLEANUP(cleanup_vault_snapshot_free) struct vault_snapshot *snapshot = calloc(1, sizeof(*snapshot));
+	struct vault_entry entry;
+	int r;
+
+	if (!snapshot)
+		return -ENOMEM;
+	r = copy_sealed(node, snapshot);
+	if (r == 0)
+		r = entry_open(vault, node, &entry, NULL);
+	if (r != 0)
+		return r;
+	if (!vault_is_file(&entry))
+		return -ENOENT;
+	snapshot->size_written = entry.size_written;
+	*ret_entry = entry;
+	*ret = TAKE(snapshot);
+	return 0;
+}
+
+/* --- by name --- */
+
 /* A key of another type, or a field that is not there any more, has the name but is not in this directory. */
 static bool is_in(const struct vault_entry *entry, const struct vault_entry *place)
 {
 	return entry->class == place->class && entry->type == place->type;
 }
 
-int vault_lookup(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret)
+/* The largest sealed value that is worth a copy which may not be needed. */
+#define SEALED_SMALL 4352
+
+static bool is_of_small_file(const struct store_node *node)
 {
+	const struct vault_entry entry = {.class = (enum vault_class)(node->kind >> 8)};
+
+	return vault_is_file(&entry) && node->value.len <= SEALED_SMALL;
+}
+
+/* entry_find, and of a small file its snapshot. */
+static int find_file(struct vault *vault, const struct vault_entry *place, struct vault_entry *ret,
+		     struct vault_snapshot **ret_snapshot)
+{
+	unsigned char index[SEAL_INDEX_SIZE];
+	struct store_node node;
+	int r;
+
+	entry_name_index(vault, place, index);
+	r = backend_of(vault)->node_find(vault->store, place->parent, index, &node);
+	if (r == 0)
+		r = is_of_small_file(&node) ? make_snapshot(vault, &node, ret, ret_snapshot)
+					    : entry_open(vault, &node, ret, NULL);
+	if (r == 0)
+		recent_note(vault, ret);
+	return r;
+}
+
+static int lookup(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret,
+		  struct vault_snapshot **ret_snapshot)
+{
+	CLEANUP(cleanup_vault_snapshot_free) struct vault_snapshot *snapshot = NULL;
 	struct vault_entry parent, place, entry;
 	int r = place_of(vault, dir, name, &parent, &place);
 
 	/* What can't have been made is not there; a name that is too long is an error of its own. */
 	if (r == -EINVAL || r == -EPERM)
 		return -ENOENT;
-	if (r < 0)
-		return r;
-	r = entry_find(vault, &place, &entry);
+	if (r == 0)
+		r = ret_snapshot ? find_file(vault, &place, &entry, &snapshot)
+				 : entry_find(vault, &place, &entry);
 	if (r < 0)
 		return r;
 	if (!is_in(&entry, &place))
 		return -ENOENT;
 	*ret = entry;
+	if (ret_snapshot)
+		*ret_snapshot = TAKE(snapshot);
 	return 0;
+}
+
+int vault_lookup_file(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret,
+		      struct vault_snapshot **ret_snapshot)
+{
+	return lookup(vault, dir, name, ret, ret_snapshot);
+}
+
+int vault_lookup(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret)
+{
+	return lookup(vault, dir, name, ret, NULL);
 }
 
 /* The type directories of a service: one row at most of each kind. */
@@ -163,64 +266,6 @@ int vault_read(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, 
 		return -ENOENT;
 	*ret_entry = entry;
 	*ret_value = TAKE(value);
-	return 0;
-}
-
-/* --- snapshots --- */
-
-struct vault_snapshot {
-	struct store_node node; /* its bytes are the two blobs; meta was opened */
-	size_t size_written;
-	struct blob *meta;
-	struct blob *value;
-};
-
-void vault_snapshot_free(struct vault_snapshot *snapshot)
-{
-	if (!snapshot)
-		return;
-	blob_free(snapshot->meta);
-	blob_free(snapshot->value);
-	free(snapshot);
-}
-
-DEFINE_CLEANUP(struct vault_snapshot *, vault_snapshot_free)
-
-static int copy_sealed(const struct store_node *node, struct vault_snapshot *snapshot)
-{
-	int r = blob_copy(node->meta, &snapshot->meta);
-
-	if (r == 0 && node->value.data)
-		r = blob_copy(node->value, &snapshot->value);
-	if (r < 0)
-		return r;
-	snapshot->node = *node;
-	snapshot->node.meta = blob_bytes(snapshot->meta);
-	if (snapshot->value)
-		snapshot->node.value = blob_bytes(snapshot->value);
-	return 0;
-}
-
-/* Of a row as the store has it, or had it: it must be that of a file. */
-static int make_snapshot(struct vault *vault, struct store_node *node, struct vault_entry *ret_entry,
-			 struct vault_snapshot **ret)
-{
-	CLEANUP(cleanup_vault_snapshot_free) struct vault_snapshot *snapshot = calloc(1, sizeof(*snapshot));
-	struct vault_entry entry;
-	int r;
-
-	if (!snapshot)
-		return -ENOMEM;
-	r = copy_sealed(node, snapshot);
-	if (r == 0)
-		r = entry_open(vault, node, &entry, NULL);
-	if (r != 0)
-		return r;
-	if (!vault_is_file(&entry))
-		return -ENOENT;
-	snapshot->size_written = entry.size_written;
-	*ret_entry = entry;
-	*ret = TAKE(snapshot);
 	return 0;
 }
 
