@@ -41,8 +41,9 @@ def failover_table(samples, cost, names):
             for values, case in ((samples, speed), (cost, us)):
                 ratio = values.ratio(name, "direct", case)
                 row.append("{:.3f} ({:.3f}-{:.3f})".format(*ratio) if ratio else "-")
-            rows.append(row)
-    return table(["", "", "a second", "us", "speed / direct (95 %)", "us / direct (95 %)"], rows)
+            rows.append([*row, number(cost.quiet(name, us))])
+    head = ["", "", "a second", "us", "speed / direct (95 %)", "us / direct (95 %)", "us, quietest tenth"]
+    return table(head, rows)
 
 
 # What load is asked for n reads: of keys that the kernel looks up, and of one that it knows.

@@ -43,6 +43,10 @@ class Samples:
         values = self.of(contestant, case)
         return (min(values), max(values)) if values else None
 
+    def quiet(self, contestant, case):
+        """What only a tenth of the rounds fell below: of a cost, what it is while others leave the machine alone."""
+        return sorted(self.of(contestant, case))[len(self.of(contestant, case)) // 10]
+
     def ratio(self, contestant, other, case):
         """The median of the rounds' ratios, and an interval that has it with 95 % probability."""
         pairs = [a / b for a, b in zip(self.of(contestant, case), self.of(other, case)) if b]
@@ -118,7 +122,7 @@ def samples_table(samples, cases, against=()):
 
 def write_json(directory, name, rounds, results, **more):
     directory.mkdir(parents=True, exist_ok=True)
-    content = {"bench": name, "machine": machine(), "rounds": rounds, **more, "results": results}
+    content = {"bench": name, "machine": machine(), "load": os.getloadavg(), "rounds": rounds, **more, "results": results}
     (Path(directory) / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 

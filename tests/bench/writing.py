@@ -15,9 +15,12 @@ from report import Samples, chart, number, samples_table, table
 # files alone, ext4-all for the directories as well, which is what keyfs does.
 FSYNC = {"keyfs": None, "ext4-all": "all"}
 
+# cryfs 0.11 calls fsync(2) nowhere (strace), and fails with EEXIST when several make files at once: no peer here.
+WRITERS = [name for name in PEERS if name != "cryfs"]
+
 
 def bench_write(bench):
-    names = bench.choose("ext4", "ext4-all", "keyfs", *PEERS)
+    names = bench.choose("ext4", "ext4-all", "keyfs", *WRITERS)
     disk = contestants.LoopDisk(bench.place)
     bench.stack.callback(disk.unmount)
     disk.mount()
