@@ -157,9 +157,9 @@ static int lookup(struct vault *vault, uint64_t dir, struct bytes name, struct v
 	/* What can't have been made is not there; a name that is too long is an error of its own. */
 	if (r == -EINVAL || r == -EPERM)
 		return -ENOENT;
-	if (r == 0)
-		r = ret_snapshot ? find_file(vault, &place, &entry, &snapshot)
-				 : entry_find(vault, &place, &entry);
+	if (r < 0)
+		return r;
+	r = ret_snapshot ? find_file(vault, &place, &entry, &snapshot) : entry_find(vault, &place, &entry);
 	if (r < 0)
 		return r;
 	if (!is_in(&entry, &place))
