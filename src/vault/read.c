@@ -139,9 +139,10 @@ static int find_file(struct vault *vault, const struct vault_entry *place, struc
 
 	entry_name_index(vault, place, index);
 	r = backend_of(vault)->node_find(vault->store, place->parent, index, &node);
-	if (r == 0)
-		r = is_of_small_file(&node) ? make_snapshot(vault, &node, ret, ret_snapshot)
-					    : entry_open(vault, &node, ret, NULL);
+	if (r < 0)
+		return r;
+	r = is_of_small_file(&node) ? make_snapshot(vault, &node, ret, ret_snapshot)
+				    : entry_open(vault, &node, ret, NULL);
 	if (r == 0)
 		recent_note(vault, ret);
 	return r;
@@ -160,7 +161,7 @@ static int lookup(struct vault *vault, uint64_t dir, struct bytes name, struct v
 	if (r < 0)
 		return r;
 	r = ret_snapshot ? find_file(vault, &place, &entry, &snapshot) : entry_find(vault, &place, &entry);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (!is_in(&entry, &place))
 		return -ENOENT;
