@@ -51,9 +51,10 @@ int fs_take_over(struct fs *fs);
 int fs_run(struct fs *fs);
 
 /*
- * There is a verdict on the store (flight.h, trust): what waited for it is answered now.  Another thread than
- * that of fs_run; returns when that one has noticed, or has ended.  Until there is one, requests wait that
- * would be told that something is not there; after a bad one nothing is changed any more (EROFS).
+ * There is a verdict on the store, or a worse one (flight.h, trust): what waited for it is answered now.
+ * Another thread than that of fs_run; returns when that one has noticed, or has ended.  Until there is one,
+ * requests wait that would be told that something is not there; after a bad one nothing is changed any more
+ * (EROFS).
  */
 void fs_on_verdict(struct fs *fs);
 

@@ -235,6 +235,14 @@ void vault_set_trust(struct vault *vault, const atomic_uint *trust);
 int vault_begin_read(struct vault *vault);
 void vault_end_read(struct vault *vault);
 
+/*
+ * For a session that only reads, once: from now on entries are remembered, as the store had them, in the
+ * arena, and are not read again before vault_forget.  Whoever commits elsewhere must see to it that this
+ * session is told before it is asked again. -ENOMEM.
+ */
+int vault_remember(struct vault *vault);
+void vault_forget(struct vault *vault);
+
 int vault_get(struct vault *vault, uint64_t id, struct vault_entry *ret);
 
 /*
@@ -258,6 +266,10 @@ int vault_read(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, 
  * when the field is changed or removed.  Opening it authenticates all of it.
  */
 struct vault_snapshot;
+
+/* vault_lookup, which has read all of a row: *ret_snapshot of what is a small file, else NULL. */
+int vault_lookup_file(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret,
+		      struct vault_snapshot **ret_snapshot);
 
 /* -ENOENT when id is no live field. */
 int vault_snapshot_take(struct vault *vault, uint64_t id, struct vault_entry *ret_entry,

@@ -16,14 +16,13 @@ DEFINE_CLEANUP(struct vault *, vault_close)
 
 void serve_judge(struct serve *serve, enum vault_trust verdict)
 {
-	enum vault_trust before = (enum vault_trust)atomic_load(&serve->flight->trust);
-
-	if (verdict <= before) /* what was found is not unfound */
+	if (verdict <=
+	    (enum vault_trust)atomic_load(&serve->flight->trust)) /* what was found is not unfound */
 		return;
 	atomic_store(&serve->flight->trust, verdict);
 	if (verdict >= VAULT_PARTLY_DAMAGED)
 		log_line(LOG_LEVEL_ERROR, SAID_OF_DAMAGE, 0);
-	if (before == VAULT_UNVERIFIED && serve->fs)
+	if (serve->fs)
 		fs_on_verdict(serve->fs);
 }
 

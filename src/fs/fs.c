@@ -53,6 +53,9 @@ static int start(struct fs *fs, const struct fs_config *config, struct vault **w
 
 	if (r < 0)
 		return r;
+	fs->listing = malloc(LISTING_MAX);
+	if (!fs->listing)
+		return -ENOMEM;
 	if (getrandom(&worker, sizeof(worker), 0) != sizeof(worker))
 		return -EIO;
 	open_files_init(&fs->open_files, fs->arena, fs->flight, worker);
@@ -111,6 +114,23 @@ int fs_replay_init(struct fs *fs, struct bytes init)
 	return fuse_session_exited(fs->session) ? -EPROTO : 0;
 }
 
+void notice_commits(struct fs *fs)
+{
+	uint64_t n = atomic_load(&fs->n_commits);
+
+	if (n == fs->n_commits_seen)
+		return;
+	fs->n_commits_seen = n;
+	vault_forget(fs->reader);
+	snapshots_changed(&fs->snapshots);
+}
+
+void wait_for_releases(struct fs *fs, uint64_t ino)
+{
+	barrier_wait(&fs->barrier, ino);
+	notice_commits(fs);
+}
+
 static uint64_t monotonic_ns(void)
 {
 	struct timespec now;
@@ -134,6 +154,8 @@ int fs_take_over(struct fs *fs)
 	struct vault_counts counts;
 	int r = vault_count(fs->reader, &counts);
 
+	if (r == 0)
+		r = vault_remember(fs->reader);
 	if (r < 0)
 		return r;
 	fs->initial = (struct writer_state){
@@ -164,6 +186,7 @@ int fs_take_over(struct fs *fs)
 
 void fs_on_verdict(struct fs *fs)
 {
+	atomic_fetch_add(&fs->n_commits, 1); /* no value that was read before is given out unseen */
 	absence_tell(&fs->absence);
 }
 
@@ -185,6 +208,7 @@ void fs_free(struct fs *fs)
 	inherit_destroy(&fs->inherited);
 	journal_destroy(&fs->journal);
 	secret_free(fs->receive);
+	free(fs->listing);
 	free(fs);
 }
 

@@ -106,6 +106,7 @@ static void handle(struct fs *fs, size_t len, bool is_repeated)
 
 	fs->is_request_repeated = is_repeated || in->unique & FLIGHT_RESENT;
 	enter(fs, in);
+	notice_commits(fs);
 	answer(fs, len);
 	leave(fs);
 	explicit_bzero(fs->receive->data, len);
@@ -120,6 +121,7 @@ static void handle_waiting(struct fs *fs, struct waiting_request *request)
 		memcpy(fs->receive->data, request->request, request->len);
 		fs->is_request_repeated = request->is_repeated;
 		enter(fs, (const void *)fs->receive->data);
+		notice_commits(fs);
 		dispatch(fs, request->len);
 		leave(fs);
 		explicit_bzero(fs->receive->data, request->len);

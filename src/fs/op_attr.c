@@ -12,7 +12,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct stat attr;
 	int r;
 
-	barrier_wait(&fs->barrier, ino);
+	wait_for_releases(fs, ino);
 	r = attr_of_node(fs, ino, fi ? fi->fh : 0, &attr, NULL);
 	if (r < 0)
 		reply_error(req, ino, r);
@@ -152,7 +152,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, s
 	struct vault_attributes set;
 	int r;
 
-	barrier_wait(&fs->barrier, ino);
+	wait_for_releases(fs, ino);
 	attributes_of(attr, to_set, &set);
 	if (is_read_only(fs))
 		r = -EROFS;

@@ -2,11 +2,7 @@
 #include "private.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-
-/* Replies larger than this are cut: the kernel comes again. */
-#define LISTING_MAX 131072
 
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -14,7 +10,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct vault_entry dir;
 	int r;
 
-	barrier_wait(&fs->barrier, ino);
+	wait_for_releases(fs, ino);
 	r = vault_get(fs->reader, ino, &dir);
 	if (r == 0 && !vault_is_dir(&dir))
 		r = -ENOTDIR;
@@ -86,17 +82,14 @@ static int fill(struct fs *fs, struct listing *listing, const struct vault_entry
 static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bool is_plus)
 {
 	struct fs *fs = fs_of(req);
-	struct listing listing = {
-		.req = req, .size = size < LISTING_MAX ? size : LISTING_MAX, .is_plus = is_plus};
+	struct listing listing = {.req = req,
+				  .buffer = fs->listing,
+				  .size = size < LISTING_MAX ? size : LISTING_MAX,
+				  .is_plus = is_plus};
 	struct vault_entry dir;
 	int r;
 
-	barrier_wait(&fs->barrier, ino);
-	listing.buffer = malloc(listing.size);
-	if (!listing.buffer) {
-		reply_error(req, ino, -ENOMEM);
-		return;
-	}
+	wait_for_releases(fs, ino);
 	r = vault_get(fs->reader, ino, &dir);
 	if (r == 0)
 		r = fill(fs, &listing, &dir, offset);
@@ -105,8 +98,7 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bool
 		reply_error(req, ino, r);
 	else if (r == 0 || listing.used > 0 || may_be_absent(req, ino))
 		(void)fuse_reply_buf(req, listing.buffer, listing.used);
-	explicit_bzero(listing.buffer, listing.size);
-	free(listing.buffer);
+	explicit_bzero(listing.buffer, listing.used); /* names are not for others */
 }
 
 void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)

@@ -17,8 +17,7 @@ static bool is_for_writing(const struct fuse_file_info *fi)
 static int open_for_reading(struct fs *fs, uint64_t ino, struct fuse_file_info *fi)
 {
 	struct snapshot *snapshot;
-	struct vault_entry entry;
-	int r = snapshot_acquire(&fs->snapshots, fs->reader, ino, &entry, fs->request.unique, &snapshot);
+	int r = snapshot_acquire(&fs->snapshots, fs->reader, ino, fs->request.unique, &snapshot);
 
 	if (r < 0)
 		return r;
@@ -120,7 +119,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fs *fs = fs_of(req);
 	int r;
 
-	barrier_wait(&fs->barrier, ino);
+	wait_for_releases(fs, ino);
 	r = node_space(ino) == SPACE_KEY_NAME ? open_key_name(fs, ino, fi)
 					      : open_file(fs, ino, fuse_req_ctx(req)->uid, fi);
 	if (r < 0) {

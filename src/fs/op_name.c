@@ -30,9 +30,12 @@ static int lookup_key_name(struct fs *fs, uint64_t parent, struct bytes name, st
 
 static int lookup(struct fs *fs, uint64_t parent, struct bytes name, struct fuse_entry_param *ret)
 {
+	struct vault_snapshot *sealed = NULL;
 	struct vault_entry entry;
-	int r = vault_lookup(fs->reader, parent, name, &entry);
+	int r = vault_lookup_file(fs->reader, parent, name, &entry, &sealed);
 
+	if (sealed)
+		snapshots_offer(&fs->snapshots, &entry, sealed);
 	if (r == -ENOENT)
 		r = open_file_pending_by_name(&fs->open_files, parent, name, &entry);
 	if (r == -ENOENT)
@@ -48,7 +51,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct fuse_entry_param entry;
 	int r = -ENOENT;
 
-	barrier_wait(&fs->barrier, parent);
+	wait_for_releases(fs, parent);
 	if (node_space(parent) == SPACE_ROW)
 		r = lookup(fs, parent, name_bytes(name), &entry);
 	if (r == -ENOENT && !may_be_absent(req, parent))

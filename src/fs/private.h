@@ -30,6 +30,9 @@
 /* The largest WRITE: receive buffers are this and a page. */
 #define WRITE_MAX     131072
 
+/* Replies to READDIR larger than this are cut: the kernel comes again. */
+#define LISTING_MAX   131072
+
 struct fs {
 	struct arena *arena;
 	int fuse_fd;
@@ -39,8 +42,9 @@ struct fs {
 	struct inherited inherited;
 	bool has_inherited; /* requests may come again that were carried out: the loop's */
 	struct journal journal;
-	struct keep keep;	       /* the loop's */
-	struct secret *receive;	       /* the request being answered; wiped after each */
+	struct keep keep;	/* the loop's */
+	struct secret *receive; /* the request being answered; wiped after each */
+	char *listing;		/* a reply to READDIR being filled; what was used is wiped after each */
 	struct fuse_in_header request; /* its header, as it came */
 	bool is_request_repeated;      /* a predecessor had it already */
 	bool is_write_taken;	       /* op_write had it */
@@ -56,6 +60,8 @@ struct fs {
 	struct writer *writer;	     /* NULL: read-only */
 	struct writer_state initial; /* what a read-only mount counts */
 	atomic_uint_least64_t n_requests;
+	atomic_uint_least64_t n_commits; /* raised by the writer thread before it answers what it committed */
+	uint64_t n_commits_seen;	 /* by the loop */
 };
 
 /* The file system that a request came to. */
@@ -171,6 +177,14 @@ void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
 void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in, struct fuse_file_info *fi_in,
 			fuse_ino_t ino_out, off_t offset_out, struct fuse_file_info *fi_out, size_t length,
 			int flags);
+
+/*
+ * The loop's, before each request, and after whatever it waited for: what it remembers of the store is true
+ * no more when there was a commit.
+ */
+void notice_commits(struct fs *fs);
+/* barrier_wait, and then that. */
+void wait_for_releases(struct fs *fs, uint64_t ino);
 
 /* --- loop.c --- */
 

@@ -8,6 +8,7 @@
 void snapshots_init(struct snapshots *snapshots, struct keep *keep, size_t budget)
 {
 	snapshots->budget = budget; /* the rest is zero, in a struct that was just allocated */
+	snapshots->change = 1;
 	snapshots->keep = keep;
 }
 
@@ -101,6 +102,7 @@ static int make(struct snapshots *snapshots, const struct vault_entry *entry, st
 	snapshot->entry = *entry;
 	snapshot->sealed = sealed;
 	snapshot->kept = KEEP_NONE;
+	snapshot->idle = IDLE_NOWHERE;
 	snapshot->next = *bucket_of(snapshots, entry->id);
 	*bucket_of(snapshots, entry->id) = snapshot;
 	*ret = snapshot;
@@ -115,25 +117,99 @@ static void forget(struct snapshots *snapshots, struct snapshot *snapshot)
 			break;
 		}
 	}
+	if (snapshot->idle != IDLE_NOWHERE)
+		snapshots->idle[snapshot->idle] = NULL;
 	destroy(snapshots, snapshot);
 }
 
-/* The snapshot of what is in the store now, with or without handles. */
-static int current(struct snapshots *snapshots, struct vault *vault, uint64_t ino,
-		   struct vault_entry *ret_entry, struct snapshot **ret)
+/* --- idle ones --- */
+
+/* It stays for a while, in the place of the one that has been there longest. */
+static void become_idle(struct snapshots *snapshots, struct snapshot *snapshot)
+{
+	unsigned at = snapshots->next_idle++ % SNAPSHOT_IDLE_MAX;
+
+	if (snapshots->idle[at])
+		forget(snapshots, snapshots->idle[at]);
+	snapshots->idle[at] = snapshot;
+	snapshot->idle = (int)at;
+	snapshot->kept = KEEP_NONE;
+}
+
+static void end_idle(struct snapshots *snapshots, struct snapshot *snapshot)
+{
+	if (snapshot->idle == IDLE_NOWHERE)
+		return;
+	snapshots->idle[snapshot->idle] = NULL;
+	snapshot->idle = IDLE_NOWHERE;
+}
+
+void snapshots_changed(struct snapshots *snapshots)
+{
+	snapshots->change++;
+	for (unsigned i = 0; i < SNAPSHOT_IDLE_MAX; i++)
+		if (snapshots->idle[i])
+			forget(snapshots, snapshots->idle[i]);
+}
+
+static bool is_current(const struct snapshots *snapshots, const struct snapshot *snapshot)
+{
+	return snapshot->seen == snapshots->change;
+}
+
+/* --- handles --- */
+
+static struct snapshot *find_current(const struct snapshots *snapshots, uint64_t ino)
+{
+	struct snapshot *at = snapshots->buckets[ino % SNAPSHOT_BUCKETS];
+
+	while (at && (at->ino != ino || !is_current(snapshots, at)))
+		at = at->next;
+	return at;
+}
+
+void snapshots_offer(struct snapshots *snapshots, const struct vault_entry *entry,
+		     struct vault_snapshot *sealed)
+{
+	struct snapshot *known = find(snapshots, entry->id, entry->value_version);
+
+	if (known)
+		vault_snapshot_free(sealed);
+	else if (make(snapshots, entry, sealed, &known) == 0)
+		become_idle(snapshots, known);
+	else
+		return; /* it is not needed */
+	known->seen = snapshots->change;
+}
+
+static int take_from_store(struct snapshots *snapshots, struct vault *vault, uint64_t ino,
+			   struct snapshot **ret)
 {
 	struct vault_snapshot *sealed;
-	struct snapshot *known;
-	int r = vault_snapshot_take(vault, ino, ret_entry, &sealed);
+	struct vault_entry entry;
+	int r = vault_snapshot_take(vault, ino, &entry, &sealed);
 
 	if (r < 0)
 		return r;
-	known = find(snapshots, ino, ret_entry->value_version);
-	if (!known)
-		return make(snapshots, ret_entry, sealed, ret);
+	*ret = find(snapshots, ino, entry.value_version);
+	if (!*ret)
+		return make(snapshots, &entry, sealed, ret);
 	vault_snapshot_free(sealed);
-	*ret = known;
 	return 0;
+}
+
+/* The snapshot of what is in the store now, with or without handles. */
+static int current(struct snapshots *snapshots, struct vault *vault, uint64_t ino, struct snapshot **ret)
+{
+	int r;
+
+	*ret = find_current(snapshots, ino);
+	if (*ret)
+		return 0;
+	r = take_from_store(snapshots, vault, ino, ret);
+	if (r == 0)
+		(*ret)->seen = snapshots->change;
+	return r;
 }
 
 /* A successor must be able to show it as well. */
@@ -153,6 +229,7 @@ static void add_handle(struct snapshots *snapshots, struct snapshot *snapshot, u
 {
 	struct keep *keep = snapshots->keep;
 
+	end_idle(snapshots, snapshot);
 	snapshot->n_handles++;
 	atomic_fetch_add(&snapshots->n_handles, 1);
 	if (snapshot->kept != KEEP_NONE)
@@ -167,16 +244,20 @@ static void drop_handle(struct snapshots *snapshots, struct snapshot *snapshot, 
 	atomic_fetch_sub(&snapshots->n_handles, 1);
 	if (snapshot->kept != KEEP_NONE)
 		keep_count(snapshots->keep, snapshot->kept, snapshot->n_handles, unique);
-	if (snapshot->n_handles == 0)
+	if (snapshot->n_handles > 0)
+		return;
+	if (is_current(snapshots, snapshot) && snapshot->entry.size <= SNAPSHOT_IDLE_SIZE)
+		become_idle(snapshots, snapshot);
+	else
 		forget(snapshots, snapshot);
 }
 
-int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t ino,
-		     struct vault_entry *ret_entry, uint64_t unique, struct snapshot **ret)
+int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t ino, uint64_t unique,
+		     struct snapshot **ret)
 {
 	const struct secret *value;
 	struct snapshot *snapshot;
-	int r = current(snapshots, vault, ino, ret_entry, &snapshot);
+	int r = current(snapshots, vault, ino, &snapshot);
 
 	if (r < 0)
 		return r;
@@ -194,15 +275,14 @@ int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t 
 int snapshot_find(struct snapshots *snapshots, struct vault *vault, uint64_t ino, uint64_t version,
 		  uint64_t unique, struct snapshot **ret)
 {
-	struct vault_entry entry;
 	struct snapshot *snapshot = find(snapshots, ino, version);
 	int r;
 
-	if (snapshot) {
+	if (snapshot && snapshot->n_handles > 0) {
 		*ret = snapshot;
 		return 0;
 	}
-	r = snapshot_acquire(snapshots, vault, ino, &entry, unique, &snapshot);
+	r = snapshot_acquire(snapshots, vault, ino, unique, &snapshot);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	if (snapshot->version != version) {
@@ -217,7 +297,7 @@ int snapshot_any(const struct snapshots *snapshots, uint64_t ino, struct vault_e
 {
 	const struct snapshot *at = snapshots->buckets[ino % SNAPSHOT_BUCKETS];
 
-	while (at && at->ino != ino)
+	while (at && (at->ino != ino || at->n_handles == 0))
 		at = at->next;
 	if (!at)
 		return -ENOENT;
@@ -255,7 +335,7 @@ void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t versio
 
 	/* A predecessor's handle whose value could not be kept, and that was never read from here, has none.
 	 */
-	if (!snapshot)
+	if (!snapshot || snapshot->n_handles == 0)
 		return;
 	if (snapshot->kept != KEEP_NONE && keep->repeated == (unique & ~FLIGHT_RESENT))
 		return;

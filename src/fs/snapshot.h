@@ -3,7 +3,11 @@
  *
  * One snapshot for all handles that show the same version of a field, found by (node id, version), which is
  * what a read request carries.  It keeps the sealed record; the plaintext is a cache that may be dropped at
- * any time (the arena is small), and is dropped with the last handle.  The loop's alone: no lock.
+ * any time (the arena is small).  The loop's alone: no lock.
+ *
+ * A snapshot whose last handle is closed is idle: it is kept, one of few, until something is committed, so
+ * that what is opened again and again is neither read from the store nor opened again.  (Its plaintext is no
+ * easier to reach than the keys, which are in the same arena.)
  */
 #ifndef KEYFS_FS_SNAPSHOT_H
 #define KEYFS_FS_SNAPSHOT_H
@@ -24,14 +28,23 @@ struct snapshot {
 	uint64_t version;
 	struct vault_entry entry;
 	unsigned n_handles;
-	int kept; /* its place in the flight record, or KEEP_NONE */
+	int idle;      /* its place among those without a handle, or IDLE_NOWHERE */
+	uint64_t seen; /* the change (snapshots.change) since which it is the store's; 0: it may not be */
+	int kept;      /* its place in the flight record, or KEEP_NONE */
 	struct vault_snapshot *sealed;
 	struct secret *value; /* as written; NULL when it was dropped */
 };
 
+#define SNAPSHOT_IDLE_MAX  64
+#define SNAPSHOT_IDLE_SIZE 4096 /* larger values are not kept idle */
+#define IDLE_NOWHERE	   (-1)
+
 struct snapshots {
 	struct snapshot *buckets[SNAPSHOT_BUCKETS];
 	struct snapshot *open;
+	struct snapshot *idle[SNAPSHOT_IDLE_MAX];
+	unsigned next_idle;
+	uint64_t change;  /* rises with every commit */
 	size_t plaintext; /* bytes of the arena that the open ones take */
 	size_t budget;
 	struct keep *keep;		 /* borrowed */
@@ -47,8 +60,15 @@ void snapshots_destroy(struct snapshots *snapshots);
  * One more handle on the current version of field ino, by the request unique; opens it, so that damage shows
  * at once. -ENOENT when ino is no live field, and what vault_snapshot_open says.
  */
-int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t ino,
-		     struct vault_entry *ret_entry, uint64_t unique, struct snapshot **ret);
+int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t ino, uint64_t unique,
+		     struct snapshot **ret);
+
+/* Something was committed: none is known to be current, and those without a handle go. */
+void snapshots_changed(struct snapshots *snapshots);
+
+/* What was just read of the store, and may be opened next; sealed is taken over. */
+void snapshots_offer(struct snapshots *snapshots, const struct vault_entry *entry,
+		     struct vault_snapshot *sealed);
 
 /* The OPEN of that number comes again: the handle that a predecessor counted for it, and did not say, is
  * none. */

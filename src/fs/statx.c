@@ -87,7 +87,7 @@ static int answer(struct fs *fs, const struct fuse_in_header *in, size_t len, st
 	if (len < sizeof(*in) + sizeof(request))
 		return -EINVAL;
 	memcpy(&request, in + 1, sizeof(request));
-	barrier_wait(&fs->barrier, in->nodeid);
+	wait_for_releases(fs, in->nodeid);
 	r = attr_of_node(fs, in->nodeid, request.getattr_flags & FUSE_GETATTR_FH ? request.fh : 0, &attr,
 			 &btime);
 	if (r < 0)

@@ -113,6 +113,7 @@ static int commit(struct writer *writer, const struct job *batch)
 		r = vault_commit(writer->vault);
 	else
 		vault_rollback(writer->vault);
+	atomic_fetch_add(&writer->fs->n_commits, 1); /* also when it failed: who knows how far it got */
 	if (r < 0)
 		inherit_unnote(writer->fs, generation, batch);
 	else if (generation != 0)

@@ -135,11 +135,28 @@ static int key_for(struct vault *vault, enum vault_class class, uint64_t service
 	return 0;
 }
 
+static int open_value(const struct vault *vault, const struct store_node *node,
+		      const struct seal_place *place, const struct secret *key, size_t size,
+		      struct secret **ret)
+{
+	CLEANUP(cleanup_secret_free) struct secret *value = NULL;
+	int r;
+
+	if (vault->trust && atomic_load(vault->trust) == VAULT_DAMAGED)
+		return -EBADMSG; /* it may be an old one that was put back */
+	r = seal_record_open(SEAL_VALUE, key, place, node->value, vault->keys->arena, &value);
+	if (r < 0)
+		return r;
+	if (value->len != size)
+		return -EBADMSG;
+	*ret = TAKE(value);
+	return 0;
+}
+
 static int open_sealed(struct vault *vault, const struct store_node *node, const struct secret *key,
 		       struct vault_entry *entry, struct secret **ret_value)
 {
 	CLEANUP(cleanup_secret_free) struct secret *meta = NULL;
-	CLEANUP(cleanup_secret_free) struct secret *value = NULL;
 	struct seal_place place;
 	int r;
 
@@ -153,15 +170,7 @@ static int open_sealed(struct vault *vault, const struct store_node *node, const
 		return -EBADMSG;
 	if (!ret_value || !node->value.data)
 		return 0;
-	if (vault->trust && atomic_load(vault->trust) == VAULT_DAMAGED)
-		return -EBADMSG; /* it may be an old one that was put back */
-	r = seal_record_open(SEAL_VALUE, key, &place, node->value, vault->keys->arena, &value);
-	if (r < 0)
-		return r;
-	if (value->len != entry->size_written)
-		return -EBADMSG;
-	*ret_value = TAKE(value);
-	return 0;
+	return open_value(vault, node, &place, key, entry->size_written, ret_value);
 }
 
 /* Keeps a row's bytes over the next call to the store. */
@@ -208,12 +217,39 @@ int entry_open(struct vault *vault, struct store_node *node, struct vault_entry 
 	return r;
 }
 
+int entry_open_value(struct vault *vault, const struct store_node *node, size_t size, struct secret **ret)
+{
+	const struct secret *key = NULL;
+	struct seal_place place;
+	int r = key_for(vault, (enum vault_class)(node->kind >> 8), node->service, node->key_generation,
+			&key);
+
+	if (r < 0)
+		return r;
+	place_of_node(vault, node, &place);
+	return open_value(vault, node, &place, key, size, ret);
+}
+
+/* A row as the store has it now. */
+static int open_current(struct vault *vault, struct store_node *node, struct vault_entry *ret_entry,
+			struct secret **ret_value)
+{
+	int r = entry_open(vault, node, ret_entry, ret_value);
+
+	if (r == 0)
+		recent_note(vault, ret_entry);
+	return r;
+}
+
 int entry_load(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, struct secret **ret_value)
 {
 	struct store_node node;
-	int r = backend_of(vault)->node_get(vault->store, id, &node);
+	int r;
 
-	return r < 0 ? r : entry_open(vault, &node, ret_entry, ret_value);
+	if (!ret_value && recent_get(vault, id, ret_entry))
+		return 0;
+	r = backend_of(vault)->node_get(vault->store, id, &node);
+	return r < 0 ? r : open_current(vault, &node, ret_entry, ret_value);
 }
 
 int entry_find(struct vault *vault, const struct vault_entry *place, struct vault_entry *ret)
@@ -224,7 +260,7 @@ int entry_find(struct vault *vault, const struct vault_entry *place, struct vaul
 
 	entry_name_index(vault, place, index);
 	r = backend_of(vault)->node_find(vault->store, place->parent, index, &node);
-	return r < 0 ? r : entry_open(vault, &node, ret, NULL);
+	return r < 0 ? r : open_current(vault, &node, ret, NULL);
 }
 
 int entry_next(struct vault *vault, uint64_t parent, enum vault_class class, const struct key_type *type,
@@ -234,7 +270,7 @@ int entry_next(struct vault *vault, uint64_t parent, enum vault_class class, con
 	struct store_node node;
 	int r = backend_of(vault)->node_next(vault->store, parent, entry_kind(&wanted), after, &node);
 
-	return r < 0 ? r : entry_open(vault, &node, ret, NULL);
+	return r < 0 ? r : open_current(vault, &node, ret, NULL);
 }
 
 /* --- writing --- */

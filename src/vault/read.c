@@ -53,107 +53,11 @@ int vault_follow(struct vault *vault, struct vault_entry *entry, bool by_name)
 	return 0;
 }
 
-/* A key of another type, or a field that is not there any more, has the name but is not in this directory. */
-static bool is_in(const struct vault_entry *entry, const struct vault_entry *place)
-{
-	return entry->class == place->class && entry->type == place->type;
-}
-
-int vault_lookup(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret)
-{
-	struct vault_entry parent, place, entry;
-	int r = place_of(vault, dir, name, &parent, &place);
-
-	/* What can't have been made is not there; a name that is too long is an error of its own. */
-	if (r == -EINVAL || r == -EPERM)
-		return -ENOENT;
-	if (r < 0)
-		return r;
-	r = entry_find(vault, &place, &entry);
-	if (r < 0)
-		return r;
-	if (!is_in(&entry, &place))
-		return -ENOENT;
-	*ret = entry;
-	return 0;
-}
-
-/* The type directories of a service: one row at most of each kind. */
-static int next_type(struct vault *vault, const struct vault_entry *service, uint64_t after,
-		     struct vault_entry *ret)
-{
-	struct vault_entry first = {.id = 0};
-
-	for (const struct key_type *type = key_types; type->name; type++) {
-		struct vault_entry entry;
-		int r = entry_next(vault, service->id, VAULT_TYPE, type, after, &entry);
-
-		if (r == -ENOENT)
-			continue;
-		if (r < 0)
-			return r;
-		if (first.id == 0 || entry.id < first.id)
-			first = entry;
-	}
-	if (first.id == 0)
-		return -ENOENT;
-	*ret = first;
-	return 0;
-}
-
-/* Fields and drafts, whichever comes first. */
-static int next_file(struct vault *vault, const struct vault_entry *key, uint64_t after,
-		     struct vault_entry *ret)
-{
-	struct vault_entry draft;
-	int f = entry_next(vault, key->id, VAULT_FIELD, key->type, after, ret);
-	int d = entry_next(vault, key->id, VAULT_DRAFT, key->type, after, &draft);
-
-	if (d == -ENOENT || f == -ENOENT) {
-		if (d == 0)
-			*ret = draft;
-		return d == -ENOENT ? f : d;
-	}
-	if (d == 0 && f == 0 && draft.id < ret->id)
-		*ret = draft;
-	return d < 0 ? d : f;
-}
-
-int vault_next(struct vault *vault, const struct vault_entry *dir, uint64_t after, struct vault_entry *ret)
-{
-	switch (dir->class) {
-	case VAULT_DIR_ROOT:
-		return entry_next(vault, dir->id, VAULT_SERVICE, NULL, after, ret);
-	case VAULT_SERVICE:
-		return next_type(vault, dir, after, ret);
-	case VAULT_TYPE:
-		return entry_next(vault, dir->service, VAULT_KEY, dir->type, after, ret);
-	case VAULT_KEY:
-		return next_file(vault, dir, after, ret);
-	default:
-		return -ENOTDIR;
-	}
-}
-
-int vault_read(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, struct secret **ret_value)
-{
-	CLEANUP(cleanup_secret_free) struct secret *value = NULL;
-	struct vault_entry entry;
-	int r = entry_load(vault, id, &entry, &value);
-
-	if (r < 0)
-		return r;
-	if (!vault_is_file(&entry))
-		return -ENOENT;
-	*ret_entry = entry;
-	*ret_value = TAKE(value);
-	return 0;
-}
-
 /* --- snapshots --- */
 
 struct vault_snapshot {
-	struct store_node node; /* its bytes are the two blobs */
+	struct store_node node; /* its bytes are the two blobs; meta was opened */
+	size_t size_written;
 	struct blob *meta;
 	struct blob *value;
 };
@@ -201,8 +105,168 @@ static int make_snapshot(struct vault *vault, struct store_node *node, struct va
 		return r;
 	if (!vault_is_file(&entry))
 		return -ENOENT;
+	snapshot->size_written = entry.size_written;
 	*ret_entry = entry;
 	*ret = TAKE(snapshot);
+	return 0;
+}
+
+/* --- by name --- */
+
+/* A key of another type, or a field that is not there any more, has the name but is not in this directory. */
+static bool is_in(const struct vault_entry *entry, const struct vault_entry *place)
+{
+	return entry->class == place->class && entry->type == place->type;
+}
+
+/* The largest sealed value that is worth a copy which may not be needed. */
+#define SEALED_SMALL 4352
+
+static bool is_of_small_file(const struct store_node *node)
+{
+	const struct vault_entry entry = {.class = (enum vault_class)(node->kind >> 8)};
+
+	return vault_is_file(&entry) && node->value.len <= SEALED_SMALL;
+}
+
+/* entry_find, and of a small file its snapshot. */
+static int find_file(struct vault *vault, const struct vault_entry *place, struct vault_entry *ret,
+		     struct vault_snapshot **ret_snapshot)
+{
+	unsigned char index[SEAL_INDEX_SIZE];
+	struct store_node node;
+	int r;
+
+	entry_name_index(vault, place, index);
+	r = backend_of(vault)->node_find(vault->store, place->parent, index, &node);
+	if (r < 0)
+		return r;
+	r = is_of_small_file(&node) ? make_snapshot(vault, &node, ret, ret_snapshot)
+				    : entry_open(vault, &node, ret, NULL);
+	if (r == 0)
+		recent_note(vault, ret);
+	return r;
+}
+
+static int lookup(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret,
+		  struct vault_snapshot **ret_snapshot)
+{
+	CLEANUP(cleanup_vault_snapshot_free) struct vault_snapshot *snapshot = NULL;
+	struct vault_entry parent, place, entry;
+	int r = place_of(vault, dir, name, &parent, &place);
+
+	/* What can't have been made is not there; a name that is too long is an error of its own. */
+	if (r == -EINVAL || r == -EPERM)
+		return -ENOENT;
+	if (r < 0)
+		return r;
+	r = ret_snapshot ? find_file(vault, &place, &entry, &snapshot) : entry_find(vault, &place, &entry);
+	if (r != 0)
+		return r;
+	if (!is_in(&entry, &place))
+		return -ENOENT;
+	*ret = entry;
+	if (ret_snapshot)
+		*ret_snapshot = TAKE(snapshot);
+	return 0;
+}
+
+int vault_lookup_file(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret,
+		      struct vault_snapshot **ret_snapshot)
+{
+	return lookup(vault, dir, name, ret, ret_snapshot);
+}
+
+int vault_lookup(struct vault *vault, uint64_t dir, struct bytes name, struct vault_entry *ret)
+{
+	return lookup(vault, dir, name, ret, NULL);
+}
+
+/* The type directories of a service: one row at most of each kind. */
+static int next_type(struct vault *vault, const struct vault_entry *service, uint64_t after,
+		     struct vault_entry *ret)
+{
+	struct vault_entry first = {.id = 0};
+
+	for (const struct key_type *type = key_types; type->name; type++) {
+		struct vault_entry entry;
+		int r = entry_next(vault, service->id, VAULT_TYPE, type, after, &entry);
+
+		if (r == -ENOENT)
+			continue;
+		if (r < 0)
+			return r;
+		if (first.id == 0 || entry.id < first.id)
+			first = entry;
+	}
+	if (first.id == 0)
+		return -ENOENT;
+	*ret = first;
+	return 0;
+}
+
+/* A key rarely has one, and its fields are asked for one after the other. */
+static int next_draft(struct vault *vault, const struct vault_entry *key, uint64_t after,
+		      struct vault_entry *ret)
+{
+	int r;
+
+	if (vault->no_drafts_in == key->id && vault->no_drafts_after <= after)
+		return -ENOENT;
+	r = entry_next(vault, key->id, VAULT_DRAFT, key->type, after, ret);
+	if (r == -ENOENT && vault->recent) {
+		vault->no_drafts_in = key->id;
+		vault->no_drafts_after = after;
+	}
+	return r;
+}
+
+/* Fields and drafts, whichever comes first. */
+static int next_file(struct vault *vault, const struct vault_entry *key, uint64_t after,
+		     struct vault_entry *ret)
+{
+	struct vault_entry draft;
+	int f = entry_next(vault, key->id, VAULT_FIELD, key->type, after, ret);
+	int d = next_draft(vault, key, after, &draft);
+
+	if (d == -ENOENT || f == -ENOENT) {
+		if (d == 0)
+			*ret = draft;
+		return d == -ENOENT ? f : d;
+	}
+	if (d == 0 && f == 0 && draft.id < ret->id)
+		*ret = draft;
+	return d < 0 ? d : f;
+}
+
+int vault_next(struct vault *vault, const struct vault_entry *dir, uint64_t after, struct vault_entry *ret)
+{
+	switch (dir->class) {
+	case VAULT_DIR_ROOT:
+		return entry_next(vault, dir->id, VAULT_SERVICE, NULL, after, ret);
+	case VAULT_SERVICE:
+		return next_type(vault, dir, after, ret);
+	case VAULT_TYPE:
+		return entry_next(vault, dir->service, VAULT_KEY, dir->type, after, ret);
+	case VAULT_KEY:
+		return next_file(vault, dir, after, ret);
+	default:
+		return -ENOTDIR;
+	}
+}
+
+int vault_read(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, struct secret **ret_value)
+{
+	CLEANUP(cleanup_secret_free) struct secret *value = NULL;
+	struct vault_entry entry;
+	int r = entry_load(vault, id, &entry, &value);
+
+	if (r < 0)
+		return r;
+	if (!vault_is_file(&entry))
+		return -ENOENT;
+	*ret_entry = entry;
+	*ret_value = TAKE(value);
 	return 0;
 }
 
@@ -279,8 +343,5 @@ int vault_snapshot_read(struct vault *vault, struct bytes from, struct vault_ent
 
 int vault_snapshot_open(struct vault *vault, const struct vault_snapshot *snapshot, struct secret **ret_value)
 {
-	struct store_node node = snapshot->node;
-	struct vault_entry entry;
-
-	return entry_open(vault, &node, &entry, ret_value);
+	return entry_open_value(vault, &snapshot->node, snapshot->size_written, ret_value);
 }

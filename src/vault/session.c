@@ -43,6 +43,7 @@ void vault_close(struct vault *vault)
 	if (!vault)
 		return;
 	data_keys_forget(vault);
+	secret_free(vault->recent);
 	vault->store->backend->close(vault->store);
 	free(vault);
 }

@@ -42,6 +42,10 @@ struct vault {
 	const atomic_uint *trust; /* NULL: there is nobody to doubt it */
 	struct data_key *data_keys[DATA_KEY_BUCKETS];
 	size_t n_data_keys;
+	struct secret *recent; /* entries that were read; NULL: none are remembered */
+	/* Of a session that remembers: the key that has no drafts after an id; 0: none is known. */
+	uint64_t no_drafts_in;
+	uint64_t no_drafts_after;
 	/* Of the writing session: */
 	struct session_state now;
 	struct session_state at_mark;
@@ -106,6 +110,9 @@ uint16_t entry_kind(const struct vault_entry *entry);
 /* A record that was just read. Everything read from the store passes through this one function. */
 int entry_open(struct vault *vault, struct store_node *node, struct vault_entry *ret_entry,
 	       struct secret **ret_value);
+/* The value of a file's row that was opened before, and whose bytes are not the store's; it has size bytes.
+ */
+int entry_open_value(struct vault *vault, const struct store_node *node, size_t size, struct secret **ret);
 /* ret_value may be NULL: the value is then not opened. */
 int entry_load(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, struct secret **ret_value);
 /* By place: the entry's class, type, parent and name. Any class may be found there. */
@@ -126,6 +133,13 @@ void entry_element(const struct vault *vault, const struct store_node *node,
 		   unsigned char ret[SEAL_HASH_SIZE]);
 
 uint64_t id_new(struct vault *vault);
+
+/* --- recent.c --- */
+
+/* False when it is not remembered. */
+bool recent_get(const struct vault *vault, uint64_t id, struct vault_entry *ret);
+/* Of an entry as the store has it now. Does nothing in a session that remembers nothing. */
+void recent_note(struct vault *vault, const struct vault_entry *entry);
 
 /* --- directory.c --- */
 

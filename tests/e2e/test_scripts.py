@@ -1,5 +1,6 @@
 """The two commands for a fresh machine: scripts/quickstart from beginning to end, and that it can run again."""
 
+import json
 import os
 import re
 import shutil
@@ -84,19 +85,37 @@ def test_quickstart(place):
 SCRIPTS = ["quickstart", "setup", "test"]
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, "check", "soak", "kernel"])
+@pytest.mark.parametrize("script", [*SCRIPTS, "bench", "check", "soak", "kernel"])
 def test_an_unknown_option_is_refused(script):
     result = subprocess.run([ROOT / "scripts" / script, "--nonsense"], capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, "soak", "kernel"])
+@pytest.mark.parametrize("script", [*SCRIPTS, "bench", "soak", "kernel"])
 def test_help_prints_the_header_and_does_nothing(script):
     result = subprocess.run([ROOT / "scripts" / script, "--help"], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
     header = (ROOT / "scripts" / script).read_text().split("set -euo")[0].splitlines()[1:]
     assert result.stdout.splitlines() == [line.removeprefix("#").removeprefix(" ") for line in header]
+
+
+@pytest.mark.timeout(120)
+def test_a_small_bench():
+    """With nothing but what is built here."""
+    result = subprocess.run(
+        ["scripts/bench", "--quick", "--rounds", "1", "--only", "null,keyfs", "read"],
+        cwd=ROOT,
+        env={**os.environ, "KEYFS": KEYFS},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    measured = json.loads((ROOT / "build/bench/read.json").read_text())
+    assert {row["contestant"] for row in measured["results"]} == {"null", "keyfs"}
+    assert all(row["median"] > 0 for row in measured["results"])
+    assert "\n## read\n" in result.stdout
 
 
 @pytest.mark.parametrize("script", ["quickstart", "test"])

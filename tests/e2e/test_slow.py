@@ -158,3 +158,17 @@ def test_a_write_during_a_commit_is_of_the_next_one(prod, key):
             fsync.result()
         assert (key / "V").read_bytes() == b"one"
     assert (key / "V").read_bytes() == b"one two"
+
+
+def test_who_asks_after_a_truncation_waits_for_it(prod, key):
+    """close(2) does not: it is stored with the last close, of which the kernel tells without waiting."""
+    field = key / "V"
+    write(field, b"old value")
+    before = field.stat()
+    with slow(prod):
+        file = os.open(field, os.O_WRONLY | os.O_TRUNC)
+        assert field.stat().st_mtime_ns == before.st_mtime_ns
+        os.close(file)
+        after = field.stat()
+    assert after.st_size == 0
+    assert after.st_mtime_ns > before.st_mtime_ns

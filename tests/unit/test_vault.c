@@ -138,6 +138,31 @@ static void the_same_bytes_change_nothing(void **state)
 	assert_int_equal(after.mtime_ns, 12345);
 }
 
+static void what_is_remembered_is_true_until_it_is_forgotten(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t id = put(f, make_key(f, "prod", "custom", "k"), "V", "value");
+	struct vault_entry before, changed, entry;
+	struct failure failure = {NULL, NULL};
+	struct vault *reader;
+	struct store *store;
+
+	assert_int_equal(store_sqlite.open(f->path, STORE_READ, &store, &failure), 0);
+	assert_int_equal(vault_open(store, f->keys, &reader), 0);
+	assert_int_equal(vault_remember(reader), 0);
+	assert_int_equal(vault_get(reader, id, &before), 0);
+	assert_int_equal(CHANGE(f, vault_field_set(f->vault, id, before.birth, b("longer value"), VAULT_NOW,
+						   &changed)),
+			 0);
+	assert_int_equal(vault_get(reader, id, &entry), 0);
+	assert_memory_equal(&entry, &before, sizeof(entry));
+	vault_forget(reader);
+	assert_int_equal(vault_get(reader, id, &entry), 0);
+	assert_int_equal(entry.size, strlen("longer value"));
+	assert_int_equal(entry.value_version, changed.value_version);
+	vault_close(reader);
+}
+
 static void values_of_every_size(void **state)
 {
 	struct fixture *f = *state;
@@ -556,6 +581,7 @@ int main(int argc, char **argv)
 		TEST(a_taken_place_is_not_overwritten),
 		TEST(a_store_of_a_short_key_is_not_made),
 		TEST(the_same_bytes_change_nothing),
+		TEST(what_is_remembered_is_true_until_it_is_forgotten),
 		TEST(values_of_every_size),
 		TEST(bad_values_are_refused),
 		TEST(the_root_key_unlocks),
