@@ -43,7 +43,10 @@ int sqlite_schema_text(struct store *store, struct bytes *ret)
 	return 0;
 }
 
-/* SQLite's own check: pages, order, entries of indexes, types of STRICT tables. */
+/*
+ * SQLite's own check: pages, order, types of STRICT tables; that each row has its entry in each index, and
+ * each index as many entries as there are rows.
+ */
 static int check_integrity(struct session *session)
 {
 	struct call CLEANUP(sqlite_call_end) call = sqlite_call_start(session, STATEMENT_INTEGRITY);
@@ -61,10 +64,10 @@ static int check_integrity(struct session *session)
 	return is_unreadable ? -EIO : -EBADMSG;
 }
 
-/* Each index holds exactly the rows of its table, and no row has an id that listings would step over. */
-static int check_agreement(struct session *session)
+/* No row has an id that listings would step over. */
+static int check_hidden(struct session *session)
 {
-	struct call CLEANUP(sqlite_call_end) call = sqlite_call_start(session, STATEMENT_DISAGREEMENT);
+	struct call CLEANUP(sqlite_call_end) call = sqlite_call_start(session, STATEMENT_HIDDEN);
 	int r = sqlite_call_row(&call);
 
 	if (r == -ENOENT)
@@ -77,7 +80,7 @@ int sqlite_care_verify(struct store *store)
 	struct session *session = session_of(store);
 	int r = check_integrity(session);
 
-	return r < 0 ? r : check_agreement(session);
+	return r < 0 ? r : check_hidden(session);
 }
 
 int sqlite_care_tidy(struct store *store)
