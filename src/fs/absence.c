@@ -88,7 +88,7 @@ static struct timespec soon(void)
 {
 	struct timespec at;
 
-	(void)clock_gettime(CLOCK_REALTIME, &at);
+	(void)clock_gettime(CLOCK_MONOTONIC, &at);
 	at.tv_nsec += TELL_AGAIN_MS * 1000000;
 	at.tv_sec += at.tv_nsec / 1000000000;
 	at.tv_nsec %= 1000000000;
@@ -103,7 +103,7 @@ void absence_tell(struct absence *absence)
 		const struct timespec again = soon();
 
 		(void)pthread_kill(absence->loop, SIGUSR1);
-		(void)pthread_cond_timedwait(&absence->noticed, &absence->mutex, &again);
+		(void)pthread_cond_clockwait(&absence->noticed, &absence->mutex, CLOCK_MONOTONIC, &again);
 	}
 	(void)pthread_mutex_unlock(&absence->mutex);
 }
