@@ -37,8 +37,9 @@ def bench_write(bench):
     for i, name in in_turns(names, bench.rounds):
         for j, (case, (width, apart)) in enumerate(WIDTHS.items()):
             first, fsync = (i * len(WIDTHS) + j) * 1_000_000, FSYNC.get(name, "values")
+            services, seconds = width if apart else 0, bench.seconds(2)
             result = load(
-                ones[name], f"create:{width}", seconds=bench.seconds(2), first=first, fsync=fsync, services=width if apart else 0
+                ones[name], f"create:{width}", seconds=seconds, first=first, fsync=fsync, services=services
             )
             group = result["groups"][0]
             samples.add(name, case, group["per_s"])
@@ -47,8 +48,8 @@ def bench_write(bench):
     show(
         "write",
         "keys with two fields made a second, durable (all stores on one ext4 in a loop file); ratio to ext4 doing the same "
-        "(ext4-all), and with fsync of the files alone (ext4), and to the fastest peer; apart: each writer in a service of its "
-        "own, as the kernel lets one mkdir at a time into a directory",
+        "(ext4-all), and with fsync of the files alone (ext4), and to the fastest peer; apart: each writer in a service of "
+        "its own, as the kernel lets one mkdir at a time into a directory",
         samples_table(samples, WIDTHS)
         + "\n\n"
         + "\n\n".join(
@@ -74,8 +75,8 @@ def bench_growth(bench):
         rows.append([f"{n_keys:,}", *(number(found[what]) for what in GROWTH)])
     show(
         "growth",
-        "one store of so many keys with two fields in 64 services, made through the mount by as many writers; cat is open, read, close of a "
-        "random key by one client, caches as they are; memory is what is resident of the worker",
+        "one store of so many keys with two fields in 64 services, made through the mount by as many writers; cat is open, "
+        "read, close of a random key by one client, caches as they are; memory is what is resident of the worker",
         table(["keys", *GROWTH], rows),
     )
     chart(
