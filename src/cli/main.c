@@ -29,7 +29,8 @@
  *   src/vault      services, key types, keys, fields; every rule and transaction (vault.h)
  *                    make, remove, rename; values          change.c, rename.c; field.c, read.c
  *                    exchange of keys, newline; attributes exchange.c; attribute.c
- *                    rows sealed and opened, the set hash  entry.c, meta.c; transactions: session.c
+ *                    rows sealed and opened, the set hash  entry.c, meta.c; those read lately: recent.c
+ *                    transactions                          session.c
  *                    unlocking, a new store, check         unlock.c, create.c, check.c; older stores: anchor.c
  *                    copies; what is left of a damaged one copy.c; salvage.c
  *                    what names and values may be          rule.c

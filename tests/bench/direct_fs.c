@@ -1,18 +1,21 @@
+/* clang-format off */
 /*
- * A worker of keyfs that is mounted directly, for scripts/bench: direct_fs [--journal] STORE KEY-FILE
- * MOUNTPOINT
+ * A worker of keyfs that is mounted directly, for scripts/bench: direct_fs [--journal] STORE KEY-FILE MOUNTPOINT
  *
- * The layers below the command line, put together as src/cli/cmd_serve.c does it, in one process that mounts
- * by itself, and that nobody watches, restarts or stands by for.  It is built twice:
+ * The layers below the command line, put together as src/cli/cmd_serve.c does it, in one process that mounts by itself, and
+ * that nobody watches, restarts or stands by for.  It is built twice:
  *
- *   direct_fs     with direct_loop.c in the place of src/fs/loop.c, keep.c and journal.c: it reads a request,
- * answers it and leaves nothing behind.  What keyfs costs more than this is the price of a mount that
- * survives its worker. recorded_fs   as keyfs is: it keeps a flight record, and with --journal the requests
- * themselves.  What keyfs costs more than this is the price of the processes beside the worker; what this one
- * costs more than direct_fs can be counted in instructions.
+ *   direct_fs     with direct_loop.c in the place of src/fs/loop.c, keep.c and journal.c: it reads a request, answers it and
+ *                 leaves nothing behind.  What keyfs costs more is the price of a mount that survives its worker.
+ *   recorded_fs   as keyfs is: it keeps a flight record, and with --journal the requests themselves.  What keyfs costs more
+ *                 is the price of the processes beside the worker; what this one costs more than direct_fs can be
+ *                 counted in instructions.
+ *
+ * (Files that were created and are not stored have their flight record in both: the readers are what is compared.)
  *
  * Serves in the foreground until it is unmounted; says "ready" when it is mounted.
  */
+/* clang-format on */
 #include "flight.h"
 #include "fs.h"
 #include "mount.h"

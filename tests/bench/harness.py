@@ -72,11 +72,12 @@ def progress(text):
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def load(contestant, *groups, keys=1, seconds=None, each=False, first=0, fsync=None, seed=1):
+def load(contestant, *groups, keys=1, seconds=None, each=False, first=0, fsync=None, seed=1, services=0):
     """What load.c says, with the processor time of both sides by operation."""
     command = [TOOLS / "load", "--keys", keys, "--first", first, "--seed", seed]
     command += ["--each"] if each else ["--seconds", seconds]
     command += [f"--fsync={fsync}"] if fsync else []
+    command += ["--services", services]
     before = contestant.cpu_ns()
     result = json.loads(run(*command, contestant.root, *groups))
     n = sum(group["n"] for group in result["groups"])

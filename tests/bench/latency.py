@@ -27,8 +27,8 @@ def bench_latency(bench):
     ]
     show(
         "latency",
-        "clients that open, read and close random keys while 8 writers rotate others, milliseconds; and one client that rests "
-        "for 1 ms between two reads, beside another that does not rest",
+        "clients that open, read and close random keys while 8 writers rotate others, milliseconds; and one client that "
+        "rests for 1 ms between two reads, beside another that does not rest",
         table(["", "", "a second", *(f"{what} ms" for what in LATENCY), "p99 / null"], rows),
     )
     chart(

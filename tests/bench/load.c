@@ -1,26 +1,34 @@
+/* clang-format off */
 /*
  * Clients of a tree of keys (tree.h), for scripts/bench.
- * load [--keys N] [--seconds S | --each] [--first K] [--fsync=values|all] [--seed X] ROOT
- * OP[:CLIENTS[:PAUSE]]...
  *
- * Each group of clients is that many processes, pinned to nothing, that begin together and do the operation
- * again and again, with PAUSE microseconds between two, until S seconds are over; or, with --each, on every
- * key once, each client on its share.
+ *   load [OPTION...] ROOT OP[:CLIENTS[:PAUSE]]...
+ *
+ * Each group of clients is that many processes, pinned to nothing, that begin together and do the operation again and
+ * again, with PAUSE microseconds between two.
  *
  *   read      open, read to the end, close of a field of some key; the bytes are verified
  *   stat      stat(2) of such a field, by path
- *   create    a key and its two fields: mkdir, and twice open, write, close; key numbers count from K, one
- * after the other rotate    open with O_TRUNC, write, close of a field that exists
+ *   create    a key and its two fields: mkdir, and twice open, write, close
+ *   rotate    open with O_TRUNC, write, close of a field that exists
  *
- * --fsync=values: what writes calls fsync(2) on each file before it closes it; =all: and on each directory in
- * which it made something.  Without it, close alone is asked (in keyfs a close that says 0 is on disk).
+ *   --keys N         the keys are k0 to k<N-1>; 1
+ *   --seconds S      until they are over; 1
+ *   --count C        each client C times
+ *   --each           every key once, each client its share; read and stat in random order
+ *   --first K        the number of the first key that create makes; 0
+ *   --fsync=values   what writes calls fsync(2) on each file before it closes it
+ *   --fsync=all      and on each directory in which it made something.  Without either, close alone is asked (in keyfs, what
+ *                    it acknowledges is on disk)
+ *   --services M     key k is in the service prod-<k mod M>, made if need be, and not all in prod: the kernel lets one mkdir(2) at
+ *                    a time go on in a directory
+ *   --seed X         random numbers depend on it and on the client's number alone; 1
  *
- * Random numbers depend on X and the client's number only.  With --each, "read" and "stat" go over the keys
- * in random order.  Prints one line of JSON: for each group operations, errors, operations a second,
- * microseconds that one took (from a histogram whose buckets are 1.6 % wide; max is exact), processor time of
- * the clients; and the seconds after which each tenth of the first group's keys was done.  Ends with 1 when
- * there were errors.
+ * Prints one line of JSON: for each group operations, errors, operations a second, microseconds that one took (from a histogram
+ * whose buckets are 1.6 % wide; max is exact), processor time of the clients; and the seconds after which each tenth of
+ * the first group's keys was done.  Ends with 1 when there were errors.
  */
+/* clang-format on */
 #include "tree.h"
 
 #include <errno.h>
@@ -54,6 +62,7 @@ static struct options {
 	uint64_t count; /* 0: as long as there is time */
 	double seconds;
 	bool each;
+	uint64_t n_services; /* 0: all are in one */
 	enum fsync_what fsync;
 } options = {.n_keys = 1, .seconds = 1, .seed = 1};
 
@@ -149,9 +158,19 @@ static uint64_t next_random(struct client *client)
 	return x ^ x >> 31;
 }
 
+static const char *service_of(uint64_t key)
+{
+	static char name[32];
+
+	if (options.n_services == 0)
+		return TREE_SERVICE;
+	(void)snprintf(name, sizeof(name), TREE_SERVICE "-%u", (unsigned)(key % options.n_services));
+	return name;
+}
+
 static void path_of(char *path, uint64_t key, const char *field)
 {
-	(void)snprintf(path, PATH_MAX, "%s/" TREE_SERVICE "/" TREE_TYPE "/k%llu%s%s", options.root,
+	(void)snprintf(path, PATH_MAX, "%s/%s/" TREE_TYPE "/k%llu%s%s", options.root, service_of(key),
 		       (unsigned long long)key, field ? "/" : "", field ? field : "");
 }
 
@@ -220,7 +239,7 @@ static int sync_directory(const char *path)
 	return r < 0 ? complain("fsync", path) : 0;
 }
 
-static int make_key(const char *path)
+static int make_key(const char *path, uint64_t key)
 {
 	char parent[PATH_MAX];
 
@@ -228,7 +247,7 @@ static int make_key(const char *path)
 		return complain("mkdir", path);
 	if (options.fsync != FSYNC_ALL)
 		return 0;
-	(void)snprintf(parent, sizeof(parent), "%s/" TREE_SERVICE "/" TREE_TYPE, options.root);
+	(void)snprintf(parent, sizeof(parent), "%s/%s/" TREE_TYPE, options.root, service_of(key));
 	return sync_directory(parent);
 }
 
@@ -239,7 +258,7 @@ static int do_create(struct client *client, uint64_t key)
 
 	(void)client;
 	path_of(directory, key, NULL);
-	r = make_key(directory);
+	r = make_key(directory, key);
 	for (unsigned i = 0; i < TREE_FIELDS && r == 0; i++) {
 		path_of(path, key, tree_fields[i]);
 		r = write_value(path, O_CREAT | O_EXCL, key, i, 0);
@@ -332,6 +351,24 @@ static void run_client(struct client *client, const struct group *group, struct 
 		times->end_ns = run_once(client, group, i, times);
 		if (is_first && options.each)
 			note_done();
+	}
+}
+
+static void make_directory(const char *path)
+{
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		(void)complain("mkdir", path);
+}
+
+static void make_services(void)
+{
+	for (uint64_t i = 0; i < options.n_services; i++) {
+		char path[PATH_MAX];
+
+		(void)snprintf(path, sizeof(path), "%s/%s", options.root, service_of(i));
+		make_directory(path);
+		(void)snprintf(path, sizeof(path), "%s/%s/" TREE_TYPE, options.root, service_of(i));
+		make_directory(path);
 	}
 }
 
@@ -511,6 +548,9 @@ static bool parse_option(int option)
 	case 'e':
 		options.each = true;
 		return true;
+	case 'm':
+		options.n_services = strtoull(optarg, NULL, 10);
+		return true;
 	case 'c':
 		options.count = strtoull(optarg, NULL, 10);
 		return options.count > 0;
@@ -529,10 +569,15 @@ static bool parse_option(int option)
 }
 
 static const struct option long_options[] = {
-	{"keys", required_argument, NULL, 'k'},	 {"seconds", required_argument, NULL, 's'},
-	{"each", no_argument, NULL, 'e'},	 {"first", required_argument, NULL, 'f'},
-	{"fsync", required_argument, NULL, 'y'}, {"seed", required_argument, NULL, 'x'},
-	{"count", required_argument, NULL, 'c'}, {0},
+	{"keys", required_argument, NULL, 'k'},
+	{"seconds", required_argument, NULL, 's'},
+	{"each", no_argument, NULL, 'e'},
+	{"services", required_argument, NULL, 'm'},
+	{"first", required_argument, NULL, 'f'},
+	{"fsync", required_argument, NULL, 'y'},
+	{"seed", required_argument, NULL, 'x'},
+	{"count", required_argument, NULL, 'c'},
+	{0},
 };
 
 int main(int argc, char **argv)
@@ -551,5 +596,6 @@ int main(int argc, char **argv)
 		if (!parse_group(argv[i], &groups[n_groups++]))
 			return 2;
 	shared = share(sizeof(*shared));
+	make_services();
 	return run(groups, n_groups) > 0 ? 1 : 0;
 }

@@ -33,9 +33,16 @@ def bench_read(bench):
         "read",
         "open + read to the end + close of one value of 36 bytes, operations a second: median (min-max); ratio to the "
         "floor for direct I/O (null) and to the fastest peer",
-        samples_table(samples, cases, [("/ null", "null"), ("/ peer", fastest_peer)]),
+        samples_table(samples, cases, [("/ null", "null"), ("/ peer", fastest_peer)])
+        + "\n\nprocessor time of the server for one operation, microseconds, in the quietest tenth of the rounds\n\n"
+        + quiet_table(latency, names, cases),
     )
     return samples.as_json() + latency.as_json()
+
+
+def quiet_table(latency, names, cases):
+    rows = [[name, *(number(latency.quiet(name, f"{case}, server us")) for case in cases)] for name in names]
+    return table(["", *cases], rows)
 
 
 # --- cold and stat: trees of 100,000 keys ---
@@ -113,6 +120,6 @@ def linearity(samples, names, sizes):
     small, large = sizes
     rows = []
     for name in names:
-        speeds = [samples.median(name, f"{case}, {large:,}") / samples.median(name, f"{case}, {small:,}") for case in LISTINGS]
-        rows.append([name, *map(number, speeds)])
+        pairs = [[samples.median(name, f"{case}, {n:,}") for n in sizes] for case in LISTINGS]
+        rows.append([name, *(number(at_large / at_small) for at_small, at_large in pairs)])
     return table([f"speed of {large:,} / {small:,}", *LISTINGS], rows)
