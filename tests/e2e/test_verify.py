@@ -8,13 +8,14 @@ import shutil
 import sqlite3
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
-from conftest import DEADLINE, ROOT, SLOW, Keyfs, kill, refused, tree, wait_for, write
+from conftest import DEADLINE, KEYFS, SLOW, Keyfs, kill, refused, tree, wait_for, write
 from test_mount import REJECTED
 
 DAMAGED, OLD = 5, 6
-BIG_STORE = os.environ.get("KEYFS_BIG_STORE", str(ROOT / "build/tests/torture/big_store"))
+BIG_STORE = Path(KEYFS).parent / "tests/torture/big_store"
 
 
 @contextlib.contextmanager
