@@ -14,6 +14,8 @@ import pytest
 from conftest import DEADLINE, KEYFS, SLOW, Keyfs, kill, refused, tree, wait_for, write
 from test_mount import REJECTED
 
+pytestmark = [pytest.mark.sanitize]
+
 DAMAGED, OLD = 5, 6
 BIG_STORE = Path(KEYFS).parent / "tests/torture/big_store"
 
@@ -249,6 +251,7 @@ def test_a_large_store_is_served_while_it_is_verified(big):
     os.mkdir(big / "new")
 
 
+@pytest.mark.tsan
 @pytest.mark.timeout(300)
 def test_who_asks_for_what_is_not_there_waits_for_the_verification(big):
     big.mount()
