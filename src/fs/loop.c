@@ -62,19 +62,27 @@ static void leave(struct fs *fs)
 	atomic_store(&flight->loop.unique, 0);
 }
 
+/* The three begin with the handle. */
+_Static_assert(offsetof(struct fuse_write_in, fh) == 0 && offsetof(struct fuse_flush_in, fh) == 0 &&
+		       offsetof(struct fuse_fsync_in, fh) == 0,
+	       "the handle comes first");
+
 /*
- * libfuse refuses a request by itself when it has no memory for it.  A handle whose write was refused must
- * know, or its close would store what was truncated for that write.
+ * libfuse refuses a request by itself when it has no memory for it.  A handle whose write, close or fsync was
+ * told so must know, or it would store something after all: what was truncated for that write, for one.
  */
 static void process(struct fs *fs, const struct fuse_buf *buffer)
 {
 	const struct fuse_in_header *in = buffer->mem;
-	const struct fuse_write_in *write = (const void *)(in + 1);
+	bool stores = in->opcode == FUSE_WRITE || in->opcode == FUSE_FLUSH || in->opcode == FUSE_FSYNC;
+	uint64_t fh = 0;
 
-	fs->is_write_taken = false;
+	if (stores && buffer->size >= sizeof(*in) + sizeof(fh))
+		memcpy(&fh, in + 1, sizeof(fh));
+	fs->is_storing_taken = false;
 	fuse_session_process_buf(fs->session, buffer);
-	if (in->opcode == FUSE_WRITE && !fs->is_write_taken && buffer->size >= sizeof(*in) + sizeof(*write))
-		handle_fail(&fs->open_files, write->fh, -ENOMEM);
+	if (stores && !fs->is_storing_taken)
+		handle_fail(&fs->open_files, fh, -ENOMEM);
 }
 
 static void dispatch(struct fs *fs, size_t len)

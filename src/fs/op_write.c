@@ -20,7 +20,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 	};
 	int r = handle_write(&fs->open_files, fi->fh, &write);
 
-	fs->is_write_taken = true;
+	fs->is_storing_taken = true;
 	if (r < 0)
 		reply_error(req, ino, r);
 	else
@@ -197,6 +197,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	pid_t thread = fuse_req_ctx(req)->pid;
 	struct flusher flusher = {.sort = FLUSH_BY_CLOSE, .owner = fi->lock_owner, .thread = thread};
 
+	fs_of(req)->is_storing_taken = true;
 	if (handle_sort(fi->fh) != HANDLE_WRITER) {
 		(void)fuse_reply_err(req, 0);
 		return;
@@ -208,6 +209,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	(void)datasync;
+	fs_of(req)->is_storing_taken = true;
 	if (handle_sort(fi->fh) != HANDLE_WRITER)
 		(void)fuse_reply_err(req, 0);
 	else

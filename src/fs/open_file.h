@@ -199,7 +199,7 @@ void handle_not_committing(struct open_files *files, const struct commit *commit
 void handle_committed(struct open_files *files, struct commit *commit, int result,
 		      const struct vault_entry *entry);
 
-/* A write through it was refused elsewhere: nothing is stored any more. */
+/* What was asked of it was refused elsewhere: nothing is stored any more. */
 void handle_fail(struct open_files *files, uint64_t fh, int error);
 
 /* 0, or the handle's error. */

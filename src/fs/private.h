@@ -47,7 +47,7 @@ struct fs {
 	char *listing;		/* a reply to READDIR being filled; what was used is wiped after each */
 	struct fuse_in_header request; /* its header, as it came */
 	bool is_request_repeated;      /* a predecessor had it already */
-	bool is_write_taken;	       /* op_write had it */
+	bool is_storing_taken;	       /* op_write, op_flush or op_fsync had it */
 	struct vault *reader;	       /* the loop's session */
 	struct snapshots snapshots;    /* the loop's */
 	struct open_files open_files;
