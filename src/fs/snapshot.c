@@ -124,7 +124,8 @@ static void forget(struct snapshots *snapshots, struct snapshot *snapshot)
 
 /* --- idle ones --- */
 
-/* It stays for a while, in the place of the one that has been there longest. */
+/* It stays for a while, sealed, in the place of the one that has been there longest: nobody reads the value
+ * now. */
 static void become_idle(struct snapshots *snapshots, struct snapshot *snapshot)
 {
 	unsigned at = snapshots->next_idle++ % SNAPSHOT_IDLE_MAX;
@@ -133,6 +134,7 @@ static void become_idle(struct snapshots *snapshots, struct snapshot *snapshot)
 		forget(snapshots, snapshots->idle[at]);
 	snapshots->idle[at] = snapshot;
 	snapshot->idle = (int)at;
+	drop_plaintext(snapshots, snapshot);
 	snapshot->kept = KEEP_NONE;
 }
 
