@@ -60,13 +60,12 @@ static void report_damage(struct check *check, const char *path, uint64_t id)
  * its parent's. */
 static void report_row(struct check *check, uint64_t id, uint64_t parent)
 {
+	bool is_asked = check->report->damaged;
 	char path[PATH_SIZE] = "";
 	struct vault_entry entry;
 
-	if (!check->report->damaged)
-		; /* nobody asks where it is */
-	else if (entry_load(check->vault, id, &entry, NULL) == 0 ||
-		 (parent != 0 && entry_load(check->vault, parent, &entry, NULL) == 0))
+	if (is_asked && (entry_load(check->vault, id, &entry, NULL) == 0 ||
+			 (parent != 0 && entry_load(check->vault, parent, &entry, NULL) == 0)))
 		path_of(check->vault, &entry, path);
 	report_damage(check, path, id);
 }
