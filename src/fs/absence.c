@@ -71,7 +71,8 @@ int absence_wait(struct fs *fs)
 	const struct fuse_in_header *in = (const void *)fs->receive->data;
 	struct waiting_request *request;
 
-	if (absence->n == WAITING_MAX)
+	/* In the journal each has a slot, and the loop needs some to go on. */
+	if (absence->n == (fs->journal.flight ? FLIGHT_SLOTS / 2 : WAITING_MAX))
 		return -EBUSY;
 	request = malloc(sizeof(*request) + in->len);
 	if (!request)
@@ -81,6 +82,7 @@ int absence_wait(struct fs *fs)
 	*absence->last = request;
 	absence->last = &request->next;
 	absence->n++;
+	atomic_store(&fs->flight->n_parked, absence->n);
 	return 0;
 }
 

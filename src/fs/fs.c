@@ -123,6 +123,8 @@ void notice_commits(struct fs *fs)
 	fs->n_commits_seen = n;
 	vault_forget(fs->reader);
 	snapshots_changed(&fs->snapshots);
+	if (is_damaged(fs)) /* what handles show was opened before that was known */
+		snapshots_close(&fs->snapshots);
 }
 
 void wait_for_releases(struct fs *fs, uint64_t ino)

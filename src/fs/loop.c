@@ -135,6 +135,8 @@ static void handle_waiting(struct fs *fs, struct waiting_request *request)
 		explicit_bzero(fs->receive->data, request->len);
 		waiting_request_free(request);
 		request = next;
+		if (!request)
+			atomic_store(&fs->flight->n_parked, fs->absence.n);
 	}
 }
 

@@ -59,6 +59,11 @@ static void drop_all(struct snapshots *snapshots)
 		drop_plaintext(snapshots, snapshots->open);
 }
 
+void snapshots_close(struct snapshots *snapshots)
+{
+	drop_all(snapshots);
+}
+
 int snapshot_value(struct snapshots *snapshots, struct vault *vault, struct snapshot *snapshot,
 		   const struct secret **ret)
 {

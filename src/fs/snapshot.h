@@ -66,6 +66,9 @@ int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t 
 /* Something was committed: none is known to be current, and those without a handle go. */
 void snapshots_changed(struct snapshots *snapshots);
 
+/* No plaintext is kept: whoever wants it asks the vault again. */
+void snapshots_close(struct snapshots *snapshots);
+
 /* What was just read of the store, and may be opened next; sealed is taken over. */
 void snapshots_offer(struct snapshots *snapshots, const struct vault_entry *entry,
 		     struct vault_snapshot *sealed);

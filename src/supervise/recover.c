@@ -155,6 +155,7 @@ void recover_go(struct supervisor *supervisor)
 	atomic_store(&supervisor->flight->loop.unique, 0);
 	atomic_store(&supervisor->flight->writer.unique, 0);
 	atomic_store(&supervisor->flight->n_waiting, 0);
+	atomic_store(&supervisor->flight->n_parked, 0);
 	if (!supervisor->has_journal && supervisor->has_served)
 		ask_again(supervisor);
 	supervisor->has_served = true;
@@ -322,7 +323,8 @@ void recover_on_nobody(struct supervisor *supervisor)
 
 /* --- the watch --- */
 
-/* In the journal: more than the writer thread has, so one of them is in the loop's hands. */
+/* In the journal: more than the writer thread has or wait for the verdict, so one of them is in the loop's
+ * hands. */
 static bool is_in_journal(const struct flight *flight)
 {
 	uint64_t n = 0;
@@ -332,7 +334,7 @@ static bool is_in_journal(const struct flight *flight)
 
 		n += atomic_load(&flight->slots[i].number) != 0 && in->len != 0;
 	}
-	return n > atomic_load(&flight->n_waiting);
+	return n > atomic_load(&flight->n_waiting) + atomic_load(&flight->n_parked);
 }
 
 /* The kernel has one for the worker, or the loop has it, from the moment in which it was read. */

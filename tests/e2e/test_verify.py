@@ -215,6 +215,20 @@ def test_a_handle_that_was_open_for_writing_stores_nothing_in_a_damaged_store(ma
     assert (made / "prod/cos/bucket/secret_key").read_bytes() == b"hunter2"
 
 
+def test_a_handle_that_was_open_for_reading_shows_nothing_of_a_damaged_store(made):
+    """What was read before the damage was found may be an old value as well."""
+    made.mount()
+    fd = os.open(made / "prod/cos/bucket/secret_key", os.O_RDONLY)
+    try:
+        assert os.pread(fd, 3, 0) == b"hun"
+        take_away(made)
+        assert made.run("check", made.mnt).returncode == DAMAGED
+        with refused(errno.EBADMSG):
+            os.pread(fd, 3, 0)
+    finally:
+        os.close(fd)
+
+
 # --- a store that takes long: it is served meanwhile ---
 
 N_KEYS = 34_000  # with their fields, and what is above them, more than 100,000 records
@@ -282,6 +296,20 @@ def test_who_asks_for_what_is_not_there_waits_for_the_verification(big):
         "attribute": (errno.ENODATA, "whole"),
         "attributes": ([], "whole"),
     }
+
+
+@pytest.mark.timeout(300)
+def test_more_may_wait_than_the_journal_has_room_for(big):
+    """Those that come too late are told so; nobody waits for ever, and what is there is served."""
+    big.mount("--recovery=journal")
+    asked = [
+        subprocess.Popen(["stat", big / f"nosuch-{n}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for n in range(300)
+    ]
+    assert (big / LAST / "HOST").read_text() == f"key-{N_KEYS - 1}"
+    answers = [process.communicate(timeout=60 * SLOW)[1] for process in asked]
+    assert all("No such file" in answer or "busy" in answer for answer in answers), answers
+    assert big.status()["worker_restarts"] == 0
 
 
 @pytest.mark.timeout(300)
