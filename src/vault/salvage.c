@@ -18,6 +18,7 @@ struct salvage {
 	struct vault *from;
 	struct vault *to;
 	uint64_t last_id; /* no row is above it */
+	bool has_header;  /* which says so */
 	uint64_t newest;  /* version of those that were taken, or generation of the header */
 	unsigned n_in_batch;
 };
@@ -64,6 +65,7 @@ static int begin_header(struct salvage *salvage)
 	    seal_header_open(keys->bundle.header, bytes, &old) == 0) {
 		header->next_id = old.next_id;
 		salvage->last_id = old.next_id;
+		salvage->has_header = true;
 		salvage->newest = old.generation;
 	}
 	return 0;
@@ -116,7 +118,7 @@ static int take_node(struct salvage *salvage, struct store_node *node)
 		salvage->newest = entry.version;
 	if (entry.id >= salvage->to->now.header.next_id)
 		salvage->to->now.header.next_id = entry.id + 1;
-	if (entry.id + IDS_BEYOND > salvage->last_id)
+	if (!salvage->has_header || entry.id > salvage->last_id) /* of a later time than the header */
 		salvage->last_id = entry.id + IDS_BEYOND;
 	return step(salvage);
 }
