@@ -37,6 +37,7 @@ static const char *const texts[N_STATEMENTS] = {
 				" WHERE parent = ? AND kind = ? AND id > ? ORDER BY id LIMIT 1",
 	[STATEMENT_NODE_SCAN] =
 		"SELECT " NODE_COLUMNS " FROM node NOT INDEXED WHERE id > ? ORDER BY id LIMIT 1",
+	[STATEMENT_NODE_WALK] = "SELECT " NODE_COLUMNS " FROM node NOT INDEXED WHERE id > ? ORDER BY id",
 	[STATEMENT_NODE_INSERT] = "INSERT INTO node(" NODE_COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
 	[STATEMENT_NODE_UPDATE] =
 		"UPDATE node SET parent = ?2, service = ?3, kind = ?4, version = ?5,"

@@ -200,12 +200,13 @@ static void salvage(bool is_changed)
 	struct vault *vault;
 	int r = open_with(STORE_SALVAGE, vault_unlock_salvage, &keys, &vault);
 
-	if (r == 0) {
-		r = vault_salvage(vault, &store_sqlite, rescued, 0, &counts, &failure);
-		vault_close(vault);
-		vault_keys_free(keys);
-	}
 	MUST(r == 0 || is_changed);
+	if (r < 0)
+		return;
+	r = vault_salvage(vault, &store_sqlite, rescued, 0, &counts, &failure);
+	vault_close(vault);
+	vault_keys_free(keys);
+	MUST(r == 0 || (is_changed && r == -EBADMSG));
 	(void)unlink(rescued);
 }
 
