@@ -163,8 +163,9 @@ void sqlite_statements_finalize(struct session *session)
 struct call sqlite_call_start(struct session *session, enum statement statement)
 {
 	sqlite3_stmt *stmt = session->statements[statement];
+	int code = session->salvages ? -EBADMSG : -EINVAL; /* there is no such table; it was published */
 
-	return (struct call){.session = session, .stmt = stmt, .code = stmt ? 0 : -EINVAL};
+	return (struct call){.session = session, .stmt = stmt, .code = stmt ? 0 : code};
 }
 
 void sqlite_call_end(struct call *call)
