@@ -138,7 +138,10 @@ struct store_backend {
 	/* The child of parent with this kind and the lowest id above after: the order of listings. */
 	int (*node_next)(struct store *store, uint64_t parent, uint16_t kind, uint64_t after,
 			 struct store_node *ret);
-	/* Any node, by id, above after: the order of verification. */
+	/*
+	 * Any node, by id, above after: the order of verification.  In a session that salvages, when after is
+	 * the id that came last: the one that is stored behind it, whose id may be any.
+	 */
 	int (*node_scan)(struct store *store, uint64_t after, struct store_node *ret);
 	int (*node_insert)(struct store *store, const struct store_node *node);
 	/* Replaces the row of node->id, all columns. -ENOENT, or -EEXIST when its new place is taken. */

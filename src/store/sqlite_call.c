@@ -27,6 +27,7 @@ static const char *const texts[N_STATEMENTS] = {
 				" WHERE parent = ? AND kind = ? AND id > ? ORDER BY id LIMIT 1",
 	[STATEMENT_NODE_SCAN] =
 		"SELECT " NODE_COLUMNS " FROM node NOT INDEXED WHERE id > ? ORDER BY id LIMIT 1",
+	[STATEMENT_NODE_WALK] = "SELECT " NODE_COLUMNS " FROM node NOT INDEXED WHERE id > ? ORDER BY id",
 	[STATEMENT_NODE_INSERT] = "INSERT INTO node(" NODE_COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
 	[STATEMENT_NODE_UPDATE] =
 		"UPDATE node SET parent = ?2, service = ?3, kind = ?4, version = ?5,"
@@ -145,8 +146,9 @@ void sqlite_statements_finalize(struct session *session)
 struct call sqlite_call_start(struct session *session, enum statement statement)
 {
 	sqlite3_stmt *stmt = session->statements[statement];
+	int code = session->salvages ? -EBADMSG : -EINVAL; /* there is no such table; it was published */
 
-	return (struct call){.session = session, .stmt = stmt, .code = stmt ? 0 : -EINVAL};
+	return (struct call){.session = session, .stmt = stmt, .code = stmt ? 0 : code};
 }
 
 void sqlite_call_end(struct call *call)

@@ -86,6 +86,7 @@ enum statement {
 	STATEMENT_NODE_FIND,
 	STATEMENT_NODE_NEXT,
 	STATEMENT_NODE_SCAN,
+	STATEMENT_NODE_WALK,
 	STATEMENT_NODE_INSERT,
 	STATEMENT_NODE_UPDATE,
 	STATEMENT_NODE_DELETE,
@@ -114,6 +115,7 @@ struct session {
 	sqlite3_stmt *statements[N_STATEMENTS];
 	enum store_mode mode; /* STORE_READ or STORE_WRITE */
 	bool salvages;	      /* nothing is asked of the tables but that they can be read */
+	uint64_t walked;      /* id of the row that the walk of a salvage is at; 0: there is none under way */
 	enum transaction_state transaction;
 	int gone;    /* why it is TRANSACTION_GONE */
 	bool marked; /* between mark and keep or undo */

@@ -147,8 +147,31 @@ int sqlite_node_next(struct store *store, uint64_t parent, uint16_t kind, uint64
 	return as_asked(r, r == 0 && ret->id > after && ret->parent == parent && ret->kind == kind);
 }
 
+/*
+ * The row that is stored behind the one that came last, whatever its id: looking for an id leads nowhere in a
+ * page where one has been changed.
+ */
+static int node_walk(struct session *session, uint64_t after, struct store_node *ret)
+{
+	struct call call = sqlite_call_start(session, STATEMENT_NODE_WALK);
+	int r;
+
+	if (session->walked == 0 || session->walked != after) {
+		sqlite_call_end(&call);
+		sqlite_call_integer(&call, after);
+	}
+	r = node_row(&call, ret);
+	session->walked = r == 0 ? ret->id : 0;
+	if (r < 0)
+		sqlite_call_end(&call);
+	return r;
+}
+
 int sqlite_node_scan(struct store *store, uint64_t after, struct store_node *ret)
 {
+	if (session_of(store)->salvages)
+		return node_walk(session_of(store), after, ret);
+
 	struct call CLEANUP(sqlite_call_end) call = sqlite_call_start(session_of(store), STATEMENT_NODE_SCAN);
 	int r;
 

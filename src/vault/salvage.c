@@ -18,6 +18,7 @@ struct salvage {
 	struct vault *from;
 	struct vault *to;
 	uint64_t last_id; /* no row is above it */
+	bool has_header;  /* which says so */
 	uint64_t newest;  /* version of those that were taken, or generation of the header */
 	unsigned n_in_batch;
 };
@@ -64,6 +65,7 @@ static int begin_header(struct salvage *salvage)
 	    seal_header_open(keys->bundle.header, bytes, &old) == 0) {
 		header->next_id = old.next_id;
 		salvage->last_id = old.next_id;
+		salvage->has_header = true;
 		salvage->newest = old.generation;
 	}
 	return 0;
@@ -101,13 +103,20 @@ static int take_wraps(struct salvage *salvage)
 static int take_node(struct salvage *salvage, struct store_node *node)
 {
 	CLEANUP(cleanup_secret_free) struct secret *value = NULL;
+	CLEANUP(cleanup_blob_free) struct blob *sealed_meta = NULL;
+	CLEANUP(cleanup_blob_free) struct blob *sealed_value = NULL;
 	struct vault_entry entry;
-	int r = entry_open(salvage->from, node, &entry, &value);
+	int r = blob_copy(node->meta, &sealed_meta);
 
+	if (r == 0 && node->value.data)
+		r = blob_copy(node->value, &sealed_value);
 	if (r < 0)
 		return r;
-	/* Once more: reading the data key may have taken its bytes away. */
-	r = backend_of(salvage->from)->node_get(salvage->from->store, entry.id, node);
+	/* Reading the data key takes the session's bytes away, and it may not be found by its id again. */
+	node->meta = blob_bytes(sealed_meta);
+	if (sealed_value)
+		node->value = blob_bytes(sealed_value);
+	r = entry_open(salvage->from, node, &entry, &value);
 	if (r == 0)
 		r = entry_take(salvage->to, node);
 	if (r < 0)
@@ -116,15 +125,19 @@ static int take_node(struct salvage *salvage, struct store_node *node)
 		salvage->newest = entry.version;
 	if (entry.id >= salvage->to->now.header.next_id)
 		salvage->to->now.header.next_id = entry.id + 1;
-	if (entry.id + IDS_BEYOND > salvage->last_id)
+	if (!salvage->has_header || entry.id > salvage->last_id) /* of a later time than the header */
 		salvage->last_id = entry.id + IDS_BEYOND;
 	return step(salvage);
 }
 
-/* Where a page is damaged, id by id until there is something that can be read again. */
+/*
+ * In the order in which they are stored, since the id of a row that does not open may be any.  Where a page
+ * is damaged, id by id until there is something that can be read again.
+ */
 static int take_nodes(struct salvage *salvage)
 {
-	uint64_t after = 0;
+	uint64_t after = 0, known = 0; /* the row that came last; up to where ids were looked for */
+	unsigned n_useless = 0;	       /* a page that leads to itself would give the same rows for ever */
 
 	for (;;) {
 		struct store_node node;
@@ -135,12 +148,15 @@ static int take_nodes(struct salvage *salvage)
 		if (r == 0) {
 			after = node.id;
 			r = take_node(salvage, &node);
+			if (r == 0 && after > known)
+				known = after;
 		} else if (r == -EBADMSG) {
-			after++;
+			after = ++known;
 		}
 		if (r < 0 && r != -EBADMSG && r != -EEXIST)
 			return r;
-		if (r == -EBADMSG && after > salvage->last_id)
+		n_useless = r < 0 ? n_useless + 1 : 0;
+		if (r < 0 && (known > salvage->last_id || n_useless > 2 * IDS_BEYOND))
 			return 0;
 	}
 }

@@ -549,6 +549,58 @@ static void the_golden_store_opens(void **state)
 	assert_sound(f, 1); /* bucket-rw lacks secret_key */
 }
 
+static void change_byte(const char *path, off_t at)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	unsigned char byte;
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &byte, 1, at), 1);
+	byte ^= 0x40;
+	assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+	(void)close(fd);
+}
+
+static void assert_salvaged(struct fixture *f)
+{
+	const struct vault_unlock unlock = {VAULT_BY_KEY_FILE, {"0123456789abcdef0123456789abcdef", 32}};
+	struct vault_counts counts;
+	struct vault_keys *keys;
+	struct failure failure;
+	struct vault *vault;
+	struct store *store;
+	char rescued[sizeof(f->path) + 8];
+
+	(void)snprintf(rescued, sizeof(rescued), "%s-rescued", f->path);
+	assert_int_equal(store_sqlite.open(f->path, STORE_SALVAGE, &store, &failure), 0);
+	assert_int_equal(vault_unlock_salvage(store, &unlock, f->arena, &keys, &failure), 0);
+	assert_int_equal(vault_open(store, keys, &vault), 0);
+	assert_int_equal(vault_salvage(vault, &store_sqlite, rescued, 0, &counts, &failure), 0);
+	vault_close(vault);
+	vault_keys_free(keys);
+	(void)unlink(rescued);
+	assert_true(counts.n_rows >= 11 && counts.n_services == 1 && counts.n_keys == 2);
+}
+
+/* In the page that has all rows of the golden store: the id of its first row, of one in the middle, and where
+ * that is. */
+static void salvage_goes_on_behind_a_changed_id(void **state)
+{
+	static const off_t places[] = {11889, 11276, 10759, 8213};
+	struct fixture *f = *state;
+	char golden[512];
+
+	(void)snprintf(golden, sizeof(golden), "%s/store-1.keyfs", getenv("KEYFS_GOLDEN"));
+	close_all(f);
+	for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
+		copy_file(golden, f->path);
+		change_byte(f->path, places[i]);
+		assert_salvaged(f);
+	}
+	copy_file(golden, f->path);
+	reopen(f);
+}
+
 /* How it was made; run once. */
 static int write_golden(const char *path)
 {
@@ -596,6 +648,7 @@ int main(int argc, char **argv)
 		TEST(changed_columns_do_not_open),
 		TEST(missing_and_old_rows_are_found),
 		TEST(the_golden_store_opens),
+		TEST(salvage_goes_on_behind_a_changed_id),
 	};
 	int failed;
 
