@@ -121,7 +121,8 @@ struct flight {
 	atomic_uint_least64_t n_parked;	  /* that wait for the verdict on the store */
 	atomic_uint_least64_t lost_at_ns; /* monotonic: when the last worker was found dead; 0: not waiting */
 	atomic_uint_least64_t longest_pause_ns; /* from there to the next worker's first reading */
-	atomic_uint trust;	    /* an enum vault_trust: what is known of the store's records as a whole */
+	atomic_uint trust; /* an enum vault_trust: what is known of the store's records as a whole */
+	atomic_uint_least64_t generation; /* of the store: it had it at least */
 	struct flight_done done[2]; /* of the last transaction, and of the one that is about to commit */
 	uint64_t idle_sequence;	    /* of what was written last */
 	struct flight_idle idle[FLIGHT_IDLE_MAX];

@@ -46,6 +46,8 @@ int fs_replay_init(struct fs *fs, struct bytes init);
  * done and not answered, which old values are still open.  After fs_replay_init, and before fs_run.
  */
 int fs_take_over(struct fs *fs);
+/* Before that: whether the store is older than a predecessor, or the anchor, had it. 1 or 0, or -errno. */
+int fs_is_older(struct fs *fs);
 
 /* Answers requests until the mount is gone (0) or reading fails (-errno). Once, after fs_take_over. */
 int fs_run(struct fs *fs);

@@ -143,12 +143,20 @@ static int wait_for_turn(struct serve *serve)
 {
 	struct handoff_message message;
 	int fds[HANDOFF_FDS_MAX];
+	int is_old;
 	int r = handoff_expect(HANDOFF_GO, &message, fds);
 
 	if (r < 0)
 		return r;
 	serve->lock = fds[0];
 	serve->listener = fds[1];
+	is_old = fs_is_older(serve->fs);
+	if (is_old < 0)
+		return is_old;
+	if (is_old) {
+		log_line(LOG_LEVEL_ERROR, "the store is older than it was: it was replaced", 0);
+		serve_judge(serve, VAULT_DAMAGED);
+	}
 	r = fs_take_over(serve->fs);
 	if (r == 0)
 		r = serve_verify_start(serve);
@@ -161,8 +169,9 @@ static int examine(struct serve *serve, struct vault *vault, struct failure *ret
 	int r = serve->anchors >= 0 ? vault_anchor_check(vault, serve->anchors) : 0;
 
 	if (r == -ESTALE)
-		return fail(reterr, r, "is older than it was when it was last used here",
-			    "if it was put back on purpose, 'keyfs restore STORE STORE' accepts it");
+		return fail(
+			reterr, r, "is older than it was when it was last used here",
+			"if it was put back on purpose, or a copy of it was used since, 'keyfs restore STORE STORE' accepts it");
 	if (r < 0)
 		return fail(reterr, r, "its anchor cannot be read", NULL);
 	r = serve_verify_now(serve, vault);
@@ -184,6 +193,7 @@ static int start(struct serve *serve, struct failure *reterr)
 		return r;
 	serve->anchors = fds[0];
 	serve->is_read_only = open.code & HANDOFF_READ_ONLY;
+	serve->is_adopting = open.unlock_kind != VAULT_BY_ROOT && open.code & HANDOFF_SUCCESSOR;
 	serve->is_first = open.unlock_kind != VAULT_BY_ROOT && !(open.code & HANDOFF_SUCCESSOR);
 	if (open.code & HANDOFF_SYSLOG)
 		log_to_syslog();

@@ -9,17 +9,21 @@
 #include "log.h"
 
 #include <errno.h>
+#include <time.h>
 
 DEFINE_CLEANUP(struct vault *, vault_close)
 
+#define TRIES_MAX      10 /* a second apart */
 #define SAID_OF_DAMAGE "the store is damaged: nothing can be changed, and 'keyfs check' says what it is"
 
 void serve_judge(struct serve *serve, enum vault_trust verdict)
 {
-	if (verdict <=
-	    (enum vault_trust)atomic_load(&serve->flight->trust)) /* what was found is not unfound */
-		return;
-	atomic_store(&serve->flight->trust, verdict);
+	unsigned known = atomic_load(&serve->flight->trust);
+
+	do {
+		if (verdict <= (enum vault_trust)known) /* what was found is not unfound */
+			return;
+	} while (!atomic_compare_exchange_weak(&serve->flight->trust, &known, verdict));
 	if (verdict >= VAULT_PARTLY_DAMAGED)
 		log_line(LOG_LEVEL_ERROR, SAID_OF_DAMAGE, 0);
 	if (serve->fs)
@@ -44,12 +48,22 @@ static int verify(struct serve *serve, enum vault_trust *ret)
 	return r < 0 ? r : vault_verify(vault, ret);
 }
 
+/* What is lacking now may be there in a moment. */
+static bool is_passing(int code)
+{
+	return code == -ENOMEM || code == -EMFILE || code == -ENFILE || code == -EBUSY || code == -EAGAIN;
+}
+
 static void *verify_thread(void *argument)
 {
 	struct serve *serve = argument;
 	enum vault_trust verdict;
 	int r = verify(serve, &verdict);
 
+	for (unsigned i = 0; is_passing(r) && i < TRIES_MAX; i++) {
+		(void)nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
+		r = verify(serve, &verdict);
+	}
 	if (r < 0) {
 		log_line(LOG_LEVEL_ERROR, "the store cannot be verified", r);
 		verdict = VAULT_DAMAGED; /* for all that is known */
@@ -63,7 +77,8 @@ int serve_verify_start(struct serve *serve)
 {
 	pthread_t thread;
 
-	if (atomic_load(&serve->flight->trust) != VAULT_UNVERIFIED)
+	/* A mount that is adopted is as good as a new one to whoever mounts it. */
+	if (atomic_load(&serve->flight->trust) != VAULT_UNVERIFIED && !serve->is_adopting)
 		return 0;
 	atomic_fetch_add(&serve->n_reading, 1);
 	if (pthread_create(&thread, NULL, verify_thread, serve) != 0) {

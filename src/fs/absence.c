@@ -86,6 +86,30 @@ int absence_wait(struct fs *fs)
 	return 0;
 }
 
+bool absence_interrupt(struct fs *fs, uint64_t unique)
+{
+	struct absence *absence = &fs->absence;
+
+	for (struct waiting_request **at = &absence->first; *at; at = &(*at)->next) {
+		struct waiting_request *request = *at;
+		const struct fuse_in_header *in = (const void *)request->request;
+		struct fuse_out_header out = {.len = sizeof(out), .error = -EINTR, .unique = in->unique};
+		struct iovec part = {&out, sizeof(out)};
+
+		if ((in->unique & ~FLIGHT_RESENT) != (unique & ~FLIGHT_RESENT))
+			continue;
+		*at = request->next;
+		if (!*at)
+			absence->last = at;
+		absence->n--;
+		atomic_store(&fs->flight->n_parked, absence->n);
+		(void)send_answer(fs, &part, 1);
+		waiting_request_free(request);
+		return true;
+	}
+	return false;
+}
+
 static struct timespec soon(void)
 {
 	struct timespec at;

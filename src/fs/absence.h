@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct fs;
 
@@ -44,6 +45,9 @@ void absence_end(struct absence *absence);
 
 /* The loop's current request waits for the verdict. -EBUSY: too many do. -ENOMEM. */
 int absence_wait(struct fs *fs);
+
+/* Answers the one of that number with EINTR, if it waits. The loop's. */
+bool absence_interrupt(struct fs *fs, uint64_t unique);
 
 /* Wakes the loop, and returns when it has seen that there is a verdict. Any other thread. */
 void absence_tell(struct absence *absence);

@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +24,15 @@
 
 static ssize_t send_for_libfuse(int fd, struct iovec *parts, int n_parts, void *userdata)
 {
+	struct fs *fs = userdata;
+
 	(void)fd;
-	return send_answer(userdata, parts, n_parts);
+	/* libfuse before 3.17 does not pass it on, and a lookup that waits would hold up all of its
+	 * directory. */
+	if (fs->is_replaying && n_parts == 2 &&
+	    parts[1].iov_len >= offsetof(struct fuse_init_out, max_background))
+		((struct fuse_init_out *)parts[1].iov_base)->flags |= FUSE_PARALLEL_DIROPS;
+	return send_answer(fs, parts, n_parts);
 }
 
 /* It has to be there; the loop reads (loop.c). */
@@ -102,6 +111,16 @@ int fs_new(const struct fs_config *config, struct fs **ret, struct failure *rete
 	return fail(reterr, r, "cannot start the file system", NULL);
 }
 
+static bool knows_parallel_dirops(struct bytes init)
+{
+	const struct fuse_init_in *in =
+		(const void *)((const char *)init.data + sizeof(struct fuse_in_header));
+
+	return init.len >= sizeof(struct fuse_in_header) + offsetof(struct fuse_init_in, flags) +
+				   sizeof(in->flags) &&
+	       in->flags & FUSE_PARALLEL_DIROPS;
+}
+
 int fs_replay_init(struct fs *fs, struct bytes init)
 {
 	struct fuse_buf buffer = {.size = init.len, .mem = fs->receive->data};
@@ -109,7 +128,9 @@ int fs_replay_init(struct fs *fs, struct bytes init)
 	if (init.len > fs->receive->cap)
 		return -EPROTO;
 	memcpy(fs->receive->data, init.data, init.len);
+	fs->is_replaying = knows_parallel_dirops(init);
 	fuse_session_process_buf(fs->session, &buffer);
+	fs->is_replaying = false;
 	explicit_bzero(fs->receive->data, init.len);
 	return fuse_session_exited(fs->session) ? -EPROTO : 0;
 }
@@ -149,6 +170,18 @@ static void note_pause(struct flight *flight)
 
 	if (pause > atomic_load(&flight->longest_pause_ns))
 		atomic_store(&flight->longest_pause_ns, pause);
+}
+
+int fs_is_older(struct fs *fs)
+{
+	struct vault_counts counts;
+	int r = fs->anchors >= 0 ? vault_anchor_check(fs->reader, fs->anchors) : 0;
+
+	if (r == -ESTALE)
+		return 1;
+	r = vault_count(fs->reader,
+			&counts); /* an anchor that cannot be read is no reason to end the mount */
+	return r < 0 ? r : counts.generation < atomic_load(&fs->flight->generation);
 }
 
 int fs_take_over(struct fs *fs)

@@ -104,6 +104,9 @@ static void answer(struct fs *fs, size_t len)
 		open_files_forget_opened_by(&fs->open_files, in->unique);
 		snapshots_forget_opened_by(&fs->snapshots, in->unique);
 	}
+	if (in->opcode == FUSE_INTERRUPT && len >= sizeof(*in) + sizeof(struct fuse_interrupt_in) &&
+	    absence_interrupt(fs, ((const struct fuse_interrupt_in *)(in + 1))->unique))
+		return;
 	if (!inherit_answers(fs, in, &len))
 		dispatch(fs, len);
 }

@@ -56,6 +56,7 @@ struct fs {
 	struct fleeting fleeting;
 	struct absence absence;
 	bool has_journal;
+	bool is_replaying;	     /* FUSE_INIT, of a kernel that knows FUSE_PARALLEL_DIROPS */
 	bool has_epoch;		     /* the kernel forgets all names when asked to */
 	struct writer *writer;	     /* NULL: read-only */
 	struct writer_state initial; /* what a read-only mount counts */

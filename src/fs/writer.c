@@ -181,6 +181,7 @@ static void note_commit(struct writer *writer, unsigned n_changes)
 			writer->anchor_at = monotonic_s() + ANCHOR_AFTER_S;
 	}
 	writer->generation = counts.generation;
+	atomic_store(&writer->fs->flight->generation, counts.generation);
 	writer->state.n_changes += n_changes;
 	(void)pthread_mutex_unlock(&writer->mutex);
 }

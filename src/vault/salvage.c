@@ -17,9 +17,11 @@
 struct salvage {
 	struct vault *from;
 	struct vault *to;
-	uint64_t last_id; /* no row is above it */
-	bool has_header;  /* which says so */
-	uint64_t newest;  /* version of those that were taken, or generation of the header */
+	uint64_t last_id;      /* no row is above it */
+	bool has_header;       /* which says so */
+	uint64_t newest;       /* version of those that were taken, or generation of the header */
+	uint64_t last_service; /* whose data key was taken last, and which */
+	uint32_t last_generation;
 	unsigned n_in_batch;
 };
 
@@ -93,10 +95,52 @@ static int take_wraps(struct salvage *salvage)
 		r = backend->wrap_get(salvage->from->store, wrap.class, wrap.owner, wrap.generation, &wrap);
 		if (r == 0)
 			r = wrap_add(salvage->to, &wrap);
-		if (r < 0)
+		if (r < 0 && r != -EEXIST && r != -EBADMSG)
 			return r;
 	}
-	return r == -ENOENT ? 0 : r;
+	/* What is behind a damaged one is found by those that need it. */
+	return r == -ENOENT || r == -EBADMSG ? 0 : r;
+}
+
+/* The data key with which rows were sealed, if it was not taken yet. -EBADMSG: it is lost. */
+static int need_data_key(struct salvage *salvage, uint64_t service, uint32_t generation)
+{
+	const struct secret *key;
+	struct store_wrap wrap;
+	int r;
+
+	if (service == salvage->last_service && generation == salvage->last_generation)
+		return 0;
+	r = backend_of(salvage->to)
+		    ->wrap_get(salvage->to->store, STORE_WRAP_DATA_KEY, service, generation, &wrap);
+	if (r == -ENOENT) {
+		r = data_key_get(salvage->from, service, generation, &key);
+		if (r == 0)
+			r = backend_of(salvage->from)
+				    ->wrap_get(salvage->from->store, STORE_WRAP_DATA_KEY, service, generation,
+					       &wrap);
+		if (r == 0)
+			r = wrap_add(salvage->to, &wrap);
+	}
+	if (r == 0) {
+		salvage->last_service = service;
+		salvage->last_generation = generation;
+	}
+	return r;
+}
+
+/* A service whose data key is lost has nothing left in it; with a new one it can be used again. */
+static int need_keys(struct salvage *salvage, const struct vault_entry *entry)
+{
+	int r;
+
+	if (entry->class == VAULT_SERVICE) {
+		r = need_data_key(salvage, entry->id, entry->data_key_generation);
+		if (r == -EBADMSG && entry->data_key_generation == DATA_KEY_FIRST)
+			r = data_key_make(salvage->to, entry->id);
+		return r;
+	}
+	return entry->service != 0 ? need_data_key(salvage, entry->service, entry->key_generation) : 0;
 }
 
 /* The row as it is, if it opens. -EBADMSG: it does not. */
@@ -117,6 +161,8 @@ static int take_node(struct salvage *salvage, struct store_node *node)
 	if (sealed_value)
 		node->value = blob_bytes(sealed_value);
 	r = entry_open(salvage->from, node, &entry, &value);
+	if (r == 0)
+		r = need_keys(salvage, &entry);
 	if (r == 0)
 		r = entry_take(salvage->to, node);
 	if (r < 0)
@@ -335,7 +381,7 @@ int vault_salvage(struct vault *vault, const struct store_backend *backend, cons
 {
 	const struct vault_report report = {.damaged = NULL};
 	CLEANUP(cleanup_vault_close) struct vault *copy = NULL;
-	struct salvage salvage = {.from = vault};
+	struct salvage salvage = {.from = vault, .last_id = IDS_BEYOND};
 	int r = copy_begin(backend, where, vault->keys, &copy, reterr);
 
 	if (r < 0)
