@@ -161,6 +161,8 @@ static int node_walk(struct session *session, uint64_t after, struct store_node 
 		sqlite_call_integer(&call, after);
 	}
 	r = node_row(&call, ret);
+	if (r == -ENOMEM && errno != ENOMEM)
+		r = -EBADMSG; /* SQLite did not even try: no row is as large as that one says that it is */
 	session->walked = r == 0 ? ret->id : 0;
 	if (r < 0)
 		sqlite_call_end(&call);

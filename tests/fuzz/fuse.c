@@ -339,16 +339,16 @@ static void put_known(unsigned char *at, const struct known *known)
 		memcpy(at, &known->ids[number], sizeof(uint64_t));
 }
 
-/* The bytes of names and data, as the kernel would count them. */
+/* The bytes of data, as the kernel would count them: of len, what is behind the struct and a name. */
 static void put_count(uint32_t opcode, const struct shape *shape, unsigned char *body, size_t len)
 {
-	const unsigned char *data = body + shape->size;
+	const char *data = (const char *)body + shape->size;
 	size_t n = len - shape->size;
+	size_t n_name = shape->n_names > 0 ? strnlen(data, n) + 1 : 0;
 
 	if (shape->n_data < 0)
 		return;
-	if (shape->n_names > 0)
-		n -= strnlen((const char *)data, n - 1) + 1;
+	n = n > n_name ? n - n_name : 0;
 	if (opcode == FUSE_BATCH_FORGET)
 		n /= sizeof(struct fuse_forget_one);
 	le_put32(body + shape->n_data, (uint32_t)n);
@@ -361,7 +361,6 @@ static size_t shape_body(struct mount *mount, uint32_t opcode, unsigned char *bo
 	const struct shape *shape = opcode < N_SHAPES ? &shapes[opcode] : &none;
 
 	len = len > shape->size ? len : shape->size;
-	len += shape->n_names;
 	if (shape->fh >= 0 && shape->size > 0)
 		put_known(body + shape->fh, &mount->handles);
 	if (opcode == FUSE_COPY_FILE_RANGE)
@@ -370,7 +369,7 @@ static size_t shape_body(struct mount *mount, uint32_t opcode, unsigned char *bo
 		put_known(body + shape->node, &mount->nodes);
 	if (shape->size > 0)
 		put_count(opcode, shape, body, len);
-	return len;
+	return len + shape->n_names;
 }
 
 static size_t take_body(struct input *input, unsigned char *body)

@@ -163,9 +163,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	};
 	struct input input = {data, size};
 	size_t used = arena_used(fuzz_arena());
-	struct secret *key = fuzz_key('k');
+	unsigned way = take_byte(&input) % 8;
+	/* libFuzzer sees what is compared, and so what was sealed: with another key, lest it be put in again.
+	 */
+	struct secret *key = fuzz_key(way % 2 ? 'm' : 'r');
 
-	ways[take_byte(&input) % 8](key, &input);
+	ways[way](key, &input);
 	secret_free(key);
 	MUST(arena_used(fuzz_arena()) == used);
 	return 0;

@@ -197,9 +197,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 							     unpack_sealed};
 	struct input input = {data, size};
 	size_t used = arena_used(fuzz_arena());
+	unsigned way = take_byte(&input) % 5;
 
-	key = fuzz_key('k');
-	ways[take_byte(&input) % 5](&input);
+	/* libFuzzer sees what is compared, and so what was sealed: with another key, lest it be put in again.
+	 */
+	key = fuzz_key(way == 0 ? 'r' : 'm');
+	ways[way](&input);
 	secret_free(key);
 	MUST(arena_used(fuzz_arena()) == used);
 	return 0;
