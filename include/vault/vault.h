@@ -237,8 +237,8 @@ uint64_t vault_keys_slot(const struct vault_keys *keys);
 
 enum vault_slot_action { VAULT_SLOT_ADD = 1, VAULT_SLOT_REPLACE, VAULT_SLOT_REMOVE };
 
-#define VAULT_SLOT_SIZE	      216 /* SEAL_SLOT_SIZE */
-#define VAULT_SLOT_PROOF_SIZE 32
+#define VAULT_SLOT_SIZE	     216 /* SEAL_SLOT_SIZE */
+#define VAULT_SLOT_HASH_SIZE 32
 
 /*
  * A change of the slots, ready to be carried out by whoever writes: nothing in it is secret, so that it may
@@ -250,7 +250,9 @@ struct vault_slot_change {
 	uint32_t zero;
 	uint64_t number;		     /* REPLACE and REMOVE: of which; ADD: 0 */
 	unsigned char body[VAULT_SLOT_SIZE]; /* ADD and REPLACE: the slot; REMOVE: zeros */
-	unsigned char proof[VAULT_SLOT_PROOF_SIZE];
+	unsigned char
+		was[VAULT_SLOT_HASH_SIZE]; /* REPLACE and REMOVE: H(the slot that was there); ADD: zeros */
+	unsigned char proof[VAULT_SLOT_HASH_SIZE];
 };
 
 struct vault_slot_new {
@@ -270,15 +272,17 @@ int vault_slot_make(const struct vault_keys *keys, const struct secret *root,
 /* A passphrase slot's successor with other costs, for the same secret and with the same label. -ENOENT. */
 int vault_slot_upgrade(struct vault *vault, const struct secret *root, struct bytes passphrase,
 		       uint32_t passes, uint32_t memory_kib, struct vault_slot_change *ret);
-void vault_slot_removal(const struct vault_keys *keys, uint64_t number, struct vault_slot_change *ret);
+/* -ENOENT: no such slot. */
+int vault_slot_removal(struct vault *vault, uint64_t number, struct vault_slot_change *ret);
 
 /*
  * Carries a change out, inside a transaction.  To add what is there already changes nothing, so a change
  * whose answer was lost can be sent again.  A store that is damaged stays exactly as damaged as it was: what
  * is subtracted from the set hash is the row that was there.
  *
- * -ENOENT: no such slot. -EPERM: it is the last that this program can open the store by. -EDQUOT:
- * VAULT_SLOTS_MAX slots. -EKEYREJECTED: not made with the keys of this store. -EINVAL: not a change.
+ * -ENOENT: no such slot, or another one by now. -EPERM: it is the last that this program can open the store
+ * by. -EDQUOT: VAULT_SLOTS_MAX slots. -EKEYREJECTED: not made with the keys of this store. -EINVAL: not a
+ * change.
  */
 int vault_slot_change(struct vault *vault, const struct vault_slot_change *change, uint64_t *ret_number);
 

@@ -18,8 +18,9 @@
 #define PROOF_DOMAIN 3 /* 1 and 2 are elements of the set hash */
 
 _Static_assert(VAULT_SLOT_SIZE == SEAL_SLOT_SIZE && VAULT_SLOT_LABEL_MAX == SEAL_SLOT_LABEL_SIZE, "slot");
-_Static_assert(VAULT_SLOT_PROOF_SIZE == SEAL_HASH_SIZE, "proof");
-_Static_assert(offsetof(struct vault_slot_change, proof) == 16 + VAULT_SLOT_SIZE, "no holes");
+_Static_assert(VAULT_SLOT_HASH_SIZE == SEAL_HASH_SIZE, "hash");
+_Static_assert(offsetof(struct vault_slot_change, proof) == 16 + VAULT_SLOT_SIZE + VAULT_SLOT_HASH_SIZE,
+	       "no holes");
 
 static const enum seal_slot_type type_of_kind[] = {
 	[VAULT_BY_PASSPHRASE] = SEAL_SLOT_PASSPHRASE,
@@ -114,7 +115,7 @@ int vault_slot_next(struct store *store, uint64_t after, struct vault_slot *ret)
 /* --- making --- */
 
 static void prove(const struct vault_keys *keys, const struct vault_slot_change *change,
-		  unsigned char ret[VAULT_SLOT_PROOF_SIZE])
+		  unsigned char ret[VAULT_SLOT_HASH_SIZE])
 {
 	const struct bytes said = {change, offsetof(struct vault_slot_change, proof)};
 
@@ -124,7 +125,7 @@ static void prove(const struct vault_keys *keys, const struct vault_slot_change 
 /* How far it is alike says nothing to who asks. */
 static bool is_proven(const struct vault_keys *keys, const struct vault_slot_change *change)
 {
-	unsigned char proof[VAULT_SLOT_PROOF_SIZE];
+	unsigned char proof[VAULT_SLOT_HASH_SIZE];
 	volatile unsigned char differences = 0;
 
 	prove(keys, change, proof);
@@ -203,6 +204,7 @@ int vault_slot_upgrade(struct vault *vault, const struct secret *root, struct by
 		return r;
 	if (params.type != SEAL_SLOT_PASSPHRASE)
 		return -EINVAL; /* the others have no costs */
+	seal_hash(wrap.body, change.was);
 	params.passes = passes ? passes : SEAL_PASSES_DEFAULT;
 	params.memory_kib = memory_kib ? memory_kib : SEAL_MEMORY_DEFAULT;
 	r = make(vault->keys, root, &params, passphrase, &change);
@@ -211,10 +213,18 @@ int vault_slot_upgrade(struct vault *vault, const struct secret *root, struct by
 	return r;
 }
 
-void vault_slot_removal(const struct vault_keys *keys, uint64_t number, struct vault_slot_change *ret)
+int vault_slot_removal(struct vault *vault, uint64_t number, struct vault_slot_change *ret)
 {
-	*ret = (struct vault_slot_change){.action = VAULT_SLOT_REMOVE, .number = number};
-	prove(keys, ret, ret->proof);
+	struct vault_slot_change change = {.action = VAULT_SLOT_REMOVE, .number = number};
+	struct store_wrap wrap;
+	int r = backend_of(vault)->wrap_get(vault->store, STORE_WRAP_SLOT, number, GENERATION, &wrap);
+
+	if (r < 0)
+		return r;
+	seal_hash(wrap.body, change.was);
+	prove(vault->keys, &change, change.proof);
+	*ret = change;
+	return 0;
 }
 
 /* --- changing --- */
@@ -229,11 +239,20 @@ static bool is_ours(const struct vault *vault, struct bytes body)
 	       memcmp(params.store_id, vault->now.header.store_id, sizeof(params.store_id)) == 0;
 }
 
+/* Numbers come back once the highest slot was removed. */
+static bool is_meant(struct bytes body, const struct vault_slot_change *change)
+{
+	unsigned char hash[SEAL_HASH_SIZE];
+
+	seal_hash(body, hash);
+	return memcmp(hash, change->was, sizeof(hash)) == 0;
+}
+
 struct slots {
 	unsigned n;
 	uint64_t highest;
 	uint64_t same;	/* the number of the one with that body, or 0 */
-	bool is_found;	/* the one of that number; what it has stays with the store */
+	bool is_found;	/* the one that is meant */
 	bool has_other; /* one of another number that can open the store */
 };
 
@@ -249,7 +268,7 @@ static int look(struct vault *vault, const struct vault_slot_change *change, str
 		if (bytes_equal(wrap.body, (struct bytes){change->body, sizeof(change->body)}))
 			slots.same = wrap.owner;
 		if (wrap.owner == change->number)
-			slots.is_found = true;
+			slots.is_found = is_meant(wrap.body, change);
 		else if (is_ours(vault, wrap.body))
 			slots.has_other = true;
 	}

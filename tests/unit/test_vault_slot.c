@@ -78,9 +78,9 @@ static int remove_slot(struct fixture *f, uint64_t number)
 {
 	struct vault_slot_change change;
 	uint64_t removed = 0;
+	int r = vault_slot_removal(f->vault, number, &change);
 
-	vault_slot_removal(f->keys, number, &change);
-	return CHANGE(f, vault_slot_change(f->vault, &change, &removed));
+	return r < 0 ? r : CHANGE(f, vault_slot_change(f->vault, &change, &removed));
 }
 
 /* What is listed, as "number:kind,passes,memory;" each; its state where it has none. */
@@ -205,6 +205,22 @@ static void a_change_without_proof_is_refused(void **state)
 		((unsigned char *)&change)[at] ^= 1;
 	}
 	assert_listed(f, "1:1,0,0;");
+}
+
+/* A removal whose answer was lost, and which comes again when another slot has the number. */
+static void a_removal_means_one_slot(void **state)
+{
+	struct fixture *f = *state;
+	struct vault_slot_change change;
+	uint64_t number = 0;
+
+	assert_int_equal(add(f, VAULT_BY_KEY_FILE, b(OTHER_FILE)), 2);
+	assert_int_equal(vault_slot_removal(f->vault, 2, &change), 0);
+	assert_int_equal(CHANGE(f, vault_slot_change(f->vault, &change, &number)), 0);
+	assert_int_equal(add(f, VAULT_BY_KEY_FILE, b(OTHER_FILE)), 2);
+	assert_int_equal(CHANGE(f, vault_slot_change(f->vault, &change, &number)), -ENOENT);
+	assert_listed(f, "1:1,0,0;2:1,0,0;");
+	assert_sound(f, 0);
 }
 
 static void there_are_only_so_many_slots(void **state)
@@ -378,6 +394,7 @@ const struct CMUnitTest vault_slot_tests[] = {
 	TEST(the_last_slot_stays),
 	TEST(a_change_sent_again_changes_nothing),
 	TEST(a_change_without_proof_is_refused),
+	TEST(a_removal_means_one_slot),
 	TEST(there_are_only_so_many_slots),
 	TEST(a_passphrase_is_upgraded),
 	TEST(labels_are_text),
