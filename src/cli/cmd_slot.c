@@ -288,6 +288,7 @@ static const struct {
 	{-EDQUOT, {"the store has 32 slots already", "remove one first"}},
 	{-EROFS, {"the store is mounted read-only, or damaged, and cannot be changed", NULL}},
 	{-ETIMEDOUT, {"the mount did not answer", "'keyfs slot list' says whether it was done"}},
+	{-EAGAIN, {"the mount has no worker that answers", "try again"}},
 	{-EPIPE, {"the mount has no worker that answers", "'keyfs slot list' says whether it was done"}},
 	{-ENOMEM, {"not enough memory", "--memory says how much Argon2 takes"}},
 };

@@ -489,7 +489,7 @@ def test_workers_are_killed_while_slots_change(field):
         finally:
             stop.set()
             murderer.join(DEADLINE)
-    assert kf.status()["restarts"] > 0
+    assert kf.status()["worker_restarts"] > 0
     for path, value in last.items():
         assert path.read_bytes() == value
     kf.umount()
