@@ -405,6 +405,19 @@ int vault_mark(struct vault *vault);
 int vault_keep(struct vault *vault);
 int vault_undo(struct vault *vault);
 
+/*
+ * In a transaction of somebody who is not the worker of a mount: the generation rises by VAULT_STRANGER_STEP,
+ * when there is something to write.  While nobody has the store, a service manager may keep its mount for a
+ * worker to come, which tells by the rest what its predecessor had committed (vault_own_generation).
+ */
+#define VAULT_STRANGER_STEP ((uint64_t)1 << 16)
+void vault_as_stranger(struct vault *vault);
+/*
+ * What generation would be without the steps of strangers, if it was near a known one that a worker's
+ * transaction made or would have made; generation itself where it is near.
+ */
+uint64_t vault_own_generation(uint64_t generation, uint64_t known);
+
 /* The generation that the store will have when this transaction commits; 0: it has nothing to write. */
 uint64_t vault_next_generation(const struct vault *vault);
 

@@ -341,6 +341,7 @@ static int change_here(struct offline *offline, const struct vault_slot_change *
 		vault_rollback(offline->vault);
 		return r;
 	}
+	vault_as_stranger(offline->vault);
 	r = vault_commit(offline->vault);
 	if (r < 0)
 		return r;

@@ -14,9 +14,11 @@ import time
 
 import keyfs_reader
 import pytest
-from conftest import DEADLINE, KEYFS, LONG, SANITIZED, is_gone, kill, wait_for, write
-from test_adopt import adopt, kill_supervisor
-from test_failover import kill_worker
+from concurrent.futures import ThreadPoolExecutor
+
+from conftest import DEADLINE, KEYFS, LONG, SANITIZED, is_gone, is_running, kill, wait_for, write
+from test_adopt import adopt, kill_service, kill_supervisor, manager  # noqa: F401  (a fixture)
+from test_failover import kill_worker, traced, writer_thread
 from test_mount import assert_refusal, credentials
 
 FAILED, USAGE, REJECTED, NO_SUCH, DAMAGED, OLD = 1, 2, 3, 4, 5, 6
@@ -502,6 +504,33 @@ def test_a_worker_without_a_supervisor_changes_slots(field):
     adopt(field)
     slot_ok(field, "remove", 2)
     assert set(listed(field)) == {1}
+
+
+@pytest.mark.parametrize("when", ["before the commit", "after the commit"])
+def test_a_slot_is_added_while_a_service_manager_keeps_the_mount(made, manager, when):
+    """Nobody has the store then; the worker to come must still tell what the last one had committed."""
+    kf = made
+    (kf / "prod/custom/first").mkdir()
+    wait_for(lambda: kf.status()["standby_pid"], "a standby that is ready")
+    manager.listen()
+    status = kf.status()
+    others = [status["supervisor_pid"], status["standby_pid"]]
+    call = "fdatasync" if when == "before the commit" else "writev"
+    with ThreadPoolExecutor(1) as pool:
+        with traced(writer_thread(status["worker_pid"]), f"{call}:error=EINTR:signal=SIGKILL:when=1", kf.place / "trace"):
+            for pid in others:
+                os.kill(pid, signal.SIGSTOP)  # so that nobody takes over
+            change = pool.submit(os.mkdir, kf / "prod/custom/new")
+            wait_for(lambda: not is_running(status["worker_pid"]), "the worker to be killed")
+        kill_service(kf)
+        slot_ok(kf, "add", new="second", where=kf.store)
+        slot_ok(kf, "add", new="third", where=kf.store)
+        manager.start()
+        wait_for(lambda: manager.heard("READY"), "the service to be ready again")
+        change.result(DEADLINE)
+    assert (kf / "prod/custom/new").is_dir()
+    assert set(listed(kf)) == {1, 2, 3}
+    assert kf.run("check", kf.mnt).returncode == 0
 
 
 # --- kills ---
