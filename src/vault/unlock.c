@@ -60,6 +60,18 @@ static int try_slots(struct store *store, struct vault_keys *keys, bool salvages
 	return r < 0 && r != -ENOENT ? r : result;
 }
 
+static bool has_recovery_slot(struct store *store)
+{
+	struct store_wrap wrap = {.class = STORE_WRAP_SLOT};
+	struct seal_slot_params params;
+
+	while (store->backend->wrap_next(store, wrap.class, wrap.owner, wrap.generation, &wrap) == 0 &&
+	       wrap.class == STORE_WRAP_SLOT)
+		if (seal_slot_parse(wrap.body, &params) == 0 && params.type == SEAL_SLOT_RECOVERY)
+			return true;
+	return false;
+}
+
 /* What was given as a passphrase may be a recovery code: *is_mistyped, if it is one with a mistake. */
 static int try_recovery(struct store *store, struct vault_keys *keys, bool salvages, struct bytes text,
 			bool *is_mistyped, struct secret **ret)
@@ -67,7 +79,7 @@ static int try_recovery(struct store *store, struct vault_keys *keys, bool salva
 	CLEANUP(cleanup_secret_free) struct secret *code = NULL;
 	int r = recovery_read(text, keys->arena, &code);
 
-	*is_mistyped = r == -EBADMSG;
+	*is_mistyped = r == -EBADMSG && has_recovery_slot(store);
 	if (r == -EINVAL || r == -EBADMSG)
 		return -EKEYREJECTED;
 	return r < 0 ? r : try_slots(store, keys, salvages, SEAL_SLOT_RECOVERY, secret_bytes(code), ret);

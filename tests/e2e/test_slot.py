@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from conftest import DEADLINE, KEYFS, LONG, SANITIZED, is_gone, is_running, kill, wait_for, write
 from test_adopt import adopt, kill_service, kill_supervisor, manager  # noqa: F401  (a fixture)
 from test_failover import kill_worker, traced, writer_thread
-from test_mount import assert_refusal, credentials
+from test_mount import assert_refusal, credentials, on_a_terminal
 
 FAILED, USAGE, REJECTED, NO_SUCH, DAMAGED, OLD = 1, 2, 3, 4, 5, 6
 COSTS = ("--passes", 1, "--memory", 8)
@@ -366,6 +366,18 @@ def test_a_credential_that_is_too_short(made):
     short = made.place / "short"
     short.write_bytes(b"x" * 31)
     assert_refusal(slot(made, "add", "--new-credential", short), REJECTED, "too short for a credential")
+
+
+def test_a_passphrase_for_another_on_a_terminal(made):
+    """A mistake in the second answer adds nothing."""
+    slot_ok(made, "add", new="old one")
+    change = ["slot", "add", made.store, *COSTS]
+    shown, code, n = on_a_terminal(made, change, [b"old one", b"new one", b"new ine"])
+    assert (code, n) == (FAILED, 3) and "not the same" in shown
+    shown, code, n = on_a_terminal(made, change, [b"old one", b"new one", b"new one"])
+    assert (code, n) == (0, 3) and "slot 3 added" in shown and "one\r" not in shown
+    shown, code, n = on_a_terminal(made, ["slot", "remove", made.store, 2], [b"new one"])
+    assert (code, n) == (0, 1) and not opens(made, "old one") and opens(made, "new one")
 
 
 def test_there_is_no_terminal_to_ask_for_a_new_one(made):

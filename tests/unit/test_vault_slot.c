@@ -363,10 +363,15 @@ static void assert_mistyped(struct fixture *f, struct bytes text)
 
 static void a_mistyped_recovery_code_is_told(void **state)
 {
+	struct failure failure = {NULL, NULL};
 	struct fixture *f = *state;
 	struct secret *bytes = NULL;
 	struct secret *text = NULL;
 
+	assert_int_equal(
+		unlock_code(f, VAULT_BY_PASSPHRASE, b("correct horse battery staple then"), &failure),
+		-EKEYREJECTED);
+	assert_null(failure.hint); /* which looks like one, but this store has none */
 	assert_int_equal(vault_recovery_new(f->arena, &bytes, &text), 0);
 	(void)add(f, VAULT_BY_RECOVERY, secret_bytes(bytes));
 	for (size_t at = 0; at < text->len; at++) {
