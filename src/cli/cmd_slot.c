@@ -392,8 +392,10 @@ static int open_to_change(struct offline *offline, const struct arguments *argum
 	CLEANUP(cleanup_free) char *path = offline_store_of(arguments->path);
 	int r;
 
-	if (!path)
-		return complain(arguments->path, -ENOMEM, NULL);
+	if (!path) {
+		(void)complain(arguments->path, -ENOMEM, NULL);
+		return EXIT_FAILED;
+	}
 	r = offline_open(offline, path, &arguments->unlock, OFFLINE_SHARED | OFFLINE_WRITE | OFFLINE_ROOT,
 			 NULL);
 	return r == EXIT_DONE ? examine(offline) : r;

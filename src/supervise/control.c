@@ -274,7 +274,7 @@ int control_check(pid_t supervisor, int *ret_socket)
 int control_slot(pid_t supervisor, struct bytes change, uint64_t *ret_number)
 {
 	CLEANUP(cleanup_close) int fd = -1;
-	struct control_slot_result result;
+	struct control_slot_result result = {.version = 0};
 	int r = connect_to(supervisor, &fd);
 
 	if (r < 0)

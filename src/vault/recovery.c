@@ -103,7 +103,7 @@ int recovery_read(struct bytes text, struct arena *arena, struct secret **ret)
 {
 	CLEANUP(cleanup_secret_free) struct secret *raw = NULL;
 	unsigned char sum[CHECKSUM_SIZE];
-	size_t n;
+	size_t n = 0;
 	int r = secret_new(arena, RAW_SIZE, &raw);
 
 	if (r == 0)
@@ -134,8 +134,9 @@ int vault_recovery_new(struct arena *arena, struct secret **ret_bytes, struct se
 	CLEANUP(cleanup_secret_free) struct secret *text = NULL;
 	int r = secret_new(arena, RAW_SIZE, &raw);
 
-	if (r == 0)
-		r = secret_new(arena, VAULT_RECOVERY_TEXT_SIZE, &text);
+	if (r < 0)
+		return r;
+	r = secret_new(arena, VAULT_RECOVERY_TEXT_SIZE, &text);
 	if (r < 0)
 		return r;
 	seal_random(raw->data, SEAL_RECOVERY_SIZE);

@@ -194,7 +194,7 @@ int vault_slot_upgrade(struct vault *vault, const struct secret *root, struct by
 		       uint32_t passes, uint32_t memory_kib, struct vault_slot_change *ret)
 {
 	struct vault_slot_change change = {.action = VAULT_SLOT_REPLACE, .number = vault->keys->slot};
-	struct seal_slot_params params;
+	struct seal_slot_params params = {.passes = 0};
 	struct store_wrap wrap;
 	int r = backend_of(vault)->wrap_get(vault->store, STORE_WRAP_SLOT, change.number, GENERATION, &wrap);
 
