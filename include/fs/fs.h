@@ -19,6 +19,7 @@
 struct flight;
 struct fs;
 struct vault;
+struct vault_slot_change;
 
 struct fs_config {
 	struct arena *arena;
@@ -62,6 +63,17 @@ void fs_on_verdict(struct fs *fs);
 
 /* Stops the writer thread after what it has, and closes the sessions. NULL is fine. */
 void fs_free(struct fs *fs);
+
+/*
+ * A change of the slots (vault.h), in a transaction of the writer thread, which calls done with what came of
+ * it. -EROFS: a read-only mount. -ENOMEM. Then done is not called. Any thread, between fs_take_over and
+ * fs_free.
+ *
+ * Only the worker writes to a store that is mounted, since a successor tells by the generation whether a
+ * transaction of its predecessor was carried out (fs/inherit.h): one of somebody else's would deceive it.
+ */
+typedef void fs_slot_done(void *user, int code, uint64_t number);
+int fs_change_slots(struct fs *fs, const struct vault_slot_change *change, fs_slot_done *done, void *user);
 
 struct fs_counts {
 	uint64_t n_services;

@@ -72,7 +72,8 @@ int seal_key_new(struct arena *arena, struct secret **ret);
  * opened even where the header is lost, the only other place that has it.
  *
  * passphrase:  P = Argon2id(passphrase, salt, passes, memory), 32 bytes; without the newline that ends a line
- * key file, credential: P = H(H(content), "ikm" || salt); no Argon2, both cost fields are 0
+ * key file, credential, recovery code (its 16 bytes): P = H(H(content), "ikm" || salt); no Argon2, both cost
+ * fields are 0
  * KEKe = kdf(P, 1, "keyfs-01"), KEKc = kdf(P, 2, "keyfs-01").  The commitment is compared (in constant time)
  * before the AEAD is opened, since XChaCha20-Poly1305 does not commit to its key; the cost fields are checked
  * before Argon2 runs.  The lanes are 1 for every type.
@@ -90,6 +91,7 @@ enum seal_slot_type {
 	SEAL_SLOT_PASSPHRASE = 1,
 	SEAL_SLOT_KEY_FILE = 2,
 	SEAL_SLOT_CREDENTIAL = 3,
+	SEAL_SLOT_RECOVERY = 4,
 };
 
 #define SEAL_PASSES_DEFAULT 3
@@ -101,6 +103,7 @@ enum seal_slot_type {
 #define SEAL_KEY_FILE_MIN   32
 #define SEAL_KEY_FILE_MAX   4096
 #define SEAL_PASSPHRASE_MAX 1024 /* an empty one is refused */
+#define SEAL_RECOVERY_SIZE  16	 /* random bytes: nobody can guess them, so they need no Argon2 */
 
 struct seal_slot_params {
 	enum seal_slot_type type;

@@ -15,6 +15,8 @@
  *   ADOPT   one struct control_result, with the fuse descriptor, FUSE_INIT, the flight record and the store's
  * lock LEAVE   nothing: the worker is gone CHECK   any number of struct control_finding, of which the last is
  * of kind CONTROL_DONE
+ *   SLOT    one struct control_slot_result.  The request is followed by a packet with the change, which is
+ * passed on unread (struct vault_slot_change): the worker is the one that writes
  */
 #ifndef KEYFS_SUPERVISE_CONTROL_H
 #define KEYFS_SUPERVISE_CONTROL_H
@@ -36,6 +38,7 @@ enum control_kind {
 	CONTROL_UPGRADE,
 	CONTROL_ADOPT, /* these two of a worker whose supervisor was killed */
 	CONTROL_LEAVE,
+	CONTROL_SLOT,
 };
 
 enum control_flag {
@@ -91,6 +94,12 @@ struct control_result {
 };
 
 #define CONTROL_CUT_OFF_UNKNOWN UINT64_MAX /* something was in use, and the worker did not say what */
+
+struct control_slot_result {
+	uint32_t version;
+	int32_t code;	 /* 0 or a negative errno; -EAGAIN: there is no worker just now */
+	uint64_t number; /* of the slot */
+};
 
 enum control_finding_kind {
 	CONTROL_DAMAGED = 1, /* text is a path, a is the id */
@@ -148,6 +157,12 @@ int control_check(pid_t supervisor, int *ret_socket);
  */
 int control_receive_finding(int socket, struct control_finding *ret);
 
+/*
+ * Has the worker carry out a change of the slots.  -EAGAIN and -EPIPE: it did not, or it is not known whether
+ * it did: ask again. -ETIMEDOUT: after 20 s it is not known. Others: as the worker says.
+ */
+int control_slot(pid_t supervisor, struct bytes change, uint64_t *ret_number);
+
 /* What a worker without a supervisor has: fuse descriptor, FUSE_INIT, flight record, lock; the caller's. */
 int control_adopt(pid_t supervisor, int ret_fds[4]);
 /* Ends that worker. */
@@ -159,6 +174,8 @@ int control_leave(pid_t supervisor);
 int control_accept(int listener);
 /* What it wants; 0: nothing that can be understood, within two seconds. */
 enum control_kind control_receive_request(int client);
+/* The packet that follows a SLOT, of exactly size bytes; waits two seconds at most. */
+int control_receive_change(int client, void *ret, size_t size);
 /* One packet. */
 int control_answer(int client, const void *answer, size_t size, const int *fds, unsigned n_fds);
 

@@ -20,6 +20,7 @@
  *   COUNT                             ------>
  *                                     <------ COUNTS
  *   CHECK + the socket of a client    ------> answers that client itself, as control.h says
+ *   SLOT + the socket of a client     ------> the same
  *
  * So a wrong key never makes a mount appear, and a successor is ready before it is needed.  A worker ends
  * when the device says that the mount is gone, and one that waits when its socket is closed; there is no
@@ -34,8 +35,8 @@
  *  16  64 counts, 8 of u64 in the order of struct handoff_counts (COUNTS), else 0
  *  80 192 what went wrong, ended by a NUL (FAILED, UNLOCKED), else 0
  * 272 240 hint, the same
- * Descriptors travel beside it (SCM_RIGHTS): three with START, two with GO, one with ROOT and CHECK, one or
- * none with OPEN, none otherwise.
+ * Descriptors travel beside it (SCM_RIGHTS): three with START, two with GO, one with ROOT, CHECK and SLOT,
+ * one or none with OPEN, none otherwise.
  *
  * Errors: -EPROTO not a message of this version, -EPIPE the other side is gone, -EAGAIN it does not read.
  */
@@ -66,6 +67,7 @@ enum handoff_kind {
 	HANDOFF_CHECK,
 	HANDOFF_ROOT,
 	HANDOFF_GO,
+	HANDOFF_SLOT,
 	HANDOFF_KIND_END,
 };
 

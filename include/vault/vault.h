@@ -69,6 +69,13 @@
  *   bundle          2, 0, number of the master key: the header's, and that of the slot which opens it; only one
  *   data key        3, id of the service, generation of the key: one at least of every service, none of another id
  *
+ *   A new slot gets the number after the highest that there is: one in use is never given again.
+ *
+ * --- recovery code: 16 random bytes (SEAL_RECOVERY_SIZE), as a person has them ---
+ *   The bytes and the first 4 of H("recovery" || bytes), 160 bits, as 32 characters of 5 bits each, the highest first,
+ *   out of 0123456789ABCDEFGHJKMNPQRSTVWXYZ; printed in groups of 4 with a hyphen between.  Read in either case, with
+ *   O for 0 and I or L for 1, and with spaces, tabs and hyphens anywhere.
+ *
  * --- set hash: one element a row, of both tables, and the header's number of rows is theirs together ---
  *   domain 1, nodes: id u64 | parent u64 | service u64 | version u64 | kind u16 | key generation u32 |
  *                    name index 16 | tag of meta 16 | tag of value 16 (zero without a value)
@@ -93,6 +100,7 @@
 
 struct store;
 struct store_backend;
+struct vault;
 
 #define VAULT_ROOT	   1   /* id of the root directory */
 #define VAULT_FIRST_ID	   256 /* ids below it are the system's */
@@ -163,10 +171,11 @@ enum value_rule vault_value_rule(const struct vault_entry *entry);
 
 /* What unlocks a store: the bytes of a passphrase (no newline) or of a key file. Borrowed from a secret. */
 enum vault_unlock_kind {
-	VAULT_BY_PASSPHRASE,
+	VAULT_BY_PASSPHRASE, /* or a recovery code */
 	VAULT_BY_KEY_FILE,
 	VAULT_BY_CREDENTIAL, /* key file slots first, then passphrase slots without a final newline */
 	VAULT_BY_ROOT,	     /* what vault_unlock_root gave: the master key itself */
+	VAULT_BY_RECOVERY,   /* its 16 bytes; of a slot that is made (vault_recovery_new) */
 };
 
 struct vault_unlock {
@@ -184,7 +193,10 @@ struct vault_keys;
 int vault_create(const struct store_backend *backend, const char *where, const struct vault_unlock *unlock,
 		 struct arena *arena, struct failure *reterr);
 
-/* -EKEYREJECTED: no slot opens with it. Checks the header under the keys, and the schema. */
+/*
+ * -EKEYREJECTED: no slot opens with it. -EBADMSG: none, and one that could is damaged. Checks the header
+ * under the keys, and the schema.
+ */
 int vault_unlock(struct store *store, const struct vault_unlock *unlock, struct arena *arena,
 		 struct vault_keys **ret, struct failure *reterr);
 /*
@@ -202,9 +214,85 @@ int vault_unlock_salvage(struct store *store, const struct vault_unlock *unlock,
 #define VAULT_ROOT_SIZE 36
 void vault_keys_free(struct vault_keys *keys);
 
-/* --- sessions --- */
+/* --- slots: the ways to unlock a store --- */
 
-struct vault;
+#define VAULT_SLOTS_MAX	     32
+#define VAULT_SLOT_LABEL_MAX 32 /* bytes */
+
+/* What a slot says of itself. Nothing vouches for it before the slot has opened. */
+struct vault_slot {
+	uint64_t number;
+	int state; /* 0; -EBADMSG: damaged; -EPROTONOSUPPORT: of a newer keyfs. Then the rest is empty */
+	enum vault_unlock_kind kind;
+	uint32_t passes;		      /* of a passphrase, else 0 */
+	uint32_t memory_kib;		      /* the same */
+	int64_t created;		      /* unix s */
+	char label[VAULT_SLOT_LABEL_MAX + 1]; /* what could deceive a reader is a question mark */
+};
+
+/* The slot with the lowest number above after, of a store that need not be unlocked. -ENOENT at the end. */
+int vault_slot_next(struct store *store, uint64_t after, struct vault_slot *ret);
+/* The slot that these keys came through; 0: through none. */
+uint64_t vault_keys_slot(const struct vault_keys *keys);
+
+enum vault_slot_action { VAULT_SLOT_ADD = 1, VAULT_SLOT_REPLACE, VAULT_SLOT_REMOVE };
+
+#define VAULT_SLOT_SIZE	     216 /* SEAL_SLOT_SIZE */
+#define VAULT_SLOT_HASH_SIZE 32
+
+/*
+ * A change of the slots, ready to be carried out by whoever writes: nothing in it is secret, so that it may
+ * go to another process.  proof, H(set key, 3 u8 || what stands before it, integers in the byte order of the
+ * machine), says that who made it had unlocked the store.
+ */
+struct vault_slot_change {
+	uint32_t action;
+	uint32_t zero;
+	uint64_t number;		     /* REPLACE and REMOVE: of which; ADD: 0 */
+	unsigned char body[VAULT_SLOT_SIZE]; /* ADD and REPLACE: the slot; REMOVE: zeros */
+	unsigned char
+		was[VAULT_SLOT_HASH_SIZE]; /* REPLACE and REMOVE: H(the slot that was there); ADD: zeros */
+	unsigned char proof[VAULT_SLOT_HASH_SIZE];
+};
+
+struct vault_slot_new {
+	enum vault_unlock_kind kind; /* not by root */
+	struct bytes secret;
+	const char *label;   /* NULL for none; text of at most VAULT_SLOT_LABEL_MAX bytes */
+	uint32_t passes;     /* of a passphrase; 0: SEAL_PASSES_DEFAULT */
+	uint32_t memory_kib; /* of a passphrase; 0: SEAL_MEMORY_DEFAULT */
+};
+
+/*
+ * A slot to add, with a salt of its own; root as from vault_unlock_root.  No transaction: it is Argon2 that
+ * takes the time.  -EINVAL: secret, label or costs out of range.
+ */
+int vault_slot_make(const struct vault_keys *keys, const struct secret *root,
+		    const struct vault_slot_new *new_slot, struct vault_slot_change *ret);
+/* A passphrase slot's successor with other costs, for the same secret and with the same label. -ENOENT. */
+int vault_slot_upgrade(struct vault *vault, const struct secret *root, struct bytes passphrase,
+		       uint32_t passes, uint32_t memory_kib, struct vault_slot_change *ret);
+/* -ENOENT: no such slot. */
+int vault_slot_removal(struct vault *vault, uint64_t number, struct vault_slot_change *ret);
+
+/*
+ * Carries a change out, inside a transaction.  To add what is there already changes nothing, so a change
+ * whose answer was lost can be sent again.  A store that is damaged stays exactly as damaged as it was: what
+ * is subtracted from the set hash is the row that was there.
+ *
+ * -ENOENT: no such slot, or another one by now. -EPERM: it is the last that this program can open the store
+ * by. -EDQUOT: VAULT_SLOTS_MAX slots. -EKEYREJECTED: not made with the keys of this store. -EINVAL: not a
+ * change.
+ */
+int vault_slot_change(struct vault *vault, const struct vault_slot_change *change, uint64_t *ret_number);
+
+#define VAULT_RECOVERY_TEXT_SIZE 39
+
+/* New random bytes for a slot, and the code of VAULT_RECOVERY_TEXT_SIZE characters that a person gets.
+ * -ENOMEM. */
+int vault_recovery_new(struct arena *arena, struct secret **ret_bytes, struct secret **ret_text);
+
+/* --- sessions --- */
 
 /* Takes the session store over; it is closed with the vault (also when this fails). keys are borrowed. */
 int vault_open(struct store *store, const struct vault_keys *keys, struct vault **ret);
@@ -316,6 +404,19 @@ void vault_rollback(struct vault *vault);
 int vault_mark(struct vault *vault);
 int vault_keep(struct vault *vault);
 int vault_undo(struct vault *vault);
+
+/*
+ * In a transaction of somebody who is not the worker of a mount: the generation rises by VAULT_STRANGER_STEP,
+ * when there is something to write.  While nobody has the store, a service manager may keep its mount for a
+ * worker to come, which tells by the rest what its predecessor had committed (vault_own_generation).
+ */
+#define VAULT_STRANGER_STEP ((uint64_t)1 << 16)
+void vault_as_stranger(struct vault *vault);
+/*
+ * What generation would be without the steps of strangers, if it was near a known one that a worker's
+ * transaction made or would have made; generation itself where it is near.
+ */
+uint64_t vault_own_generation(uint64_t generation, uint64_t known);
 
 /* The generation that the store will have when this transaction commits; 0: it has nothing to write. */
 uint64_t vault_next_generation(const struct vault *vault);

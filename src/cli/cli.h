@@ -21,6 +21,7 @@ int cmd_init(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_slot(int argc, char **argv);
 int cmd_swap(int argc, char **argv);
 int cmd_types(int argc, char **argv);
 int cmd_check(int argc, char **argv);
@@ -59,5 +60,8 @@ void program_path(char *ret);
 
 /* No core dumps, and nobody of the same user looks into this process. Before the first secret. */
 void process_harden(void);
+
+/* From here to the end an interrupt would leave something half-made. */
+void process_hold_signals(void);
 
 #endif

@@ -1,14 +1,10 @@
 /* keyfs backup: a consistent copy of a store, read back before it has its name; the store may be mounted. */
 #include "cleanup.h"
 #include "cli.h"
-#include "control.h"
-#include "mount_point.h"
 #include "offline.h"
 
 #include <argp.h>
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 
 static const struct argp argp = {
 	.parser = unlock_parse_paths,
@@ -19,17 +15,6 @@ static const struct argp argp = {
 	.children = unlock_children,
 };
 
-/* The store that is mounted there, or the path itself. */
-static char *store_of(const char *path)
-{
-	CLEANUP(cleanup_free) char *mountpoint = NULL;
-	struct control_status status;
-
-	if (mount_point_resolve(path, &mountpoint) == 0 && control_find(mountpoint, &status) == 0)
-		return strdup(status.store);
-	return strdup(path);
-}
-
 int cmd_backup(int argc, char **argv)
 {
 	struct unlock_arguments arguments = {.unlock = UNLOCK_OPTIONS_NONE};
@@ -39,7 +24,7 @@ int cmd_backup(int argc, char **argv)
 
 	(void)argp_parse(&argp, argc, argv, 0, NULL, &arguments);
 	process_harden();
-	store = store_of(arguments.path);
+	store = offline_store_of(arguments.path);
 	if (!store)
 		return complain(arguments.path, -ENOMEM, NULL);
 	r = offline_open(&from, store, &arguments.unlock, OFFLINE_SHARED, NULL);

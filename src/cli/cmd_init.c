@@ -7,7 +7,6 @@
 
 #include <argp.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,18 +19,6 @@ static const struct argp argp = {
 	.children = unlock_children,
 };
 
-/* From here to the end an interrupt would leave something half-made. */
-static void hold_signals(void)
-{
-	sigset_t set;
-
-	(void)sigemptyset(&set);
-	(void)sigaddset(&set, SIGINT);
-	(void)sigaddset(&set, SIGTERM);
-	(void)sigaddset(&set, SIGHUP);
-	(void)sigprocmask(SIG_BLOCK, &set, NULL);
-}
-
 static int create(const struct unlock_arguments *arguments, struct arena *arena)
 {
 	CLEANUP(unlock_wipe) struct unlock unlock = {.secret = NULL};
@@ -41,11 +28,11 @@ static int create(const struct unlock_arguments *arguments, struct arena *arena)
 	int r;
 
 	if (arguments->unlock.key_file)
-		hold_signals();
+		process_hold_signals();
 	r = unlock_choose(&arguments->unlock, arguments->path, arena, &unlock, &made);
 	if (r != 0)
 		return r;
-	hold_signals();
+	process_hold_signals();
 	by = unlock_vault(&unlock);
 	r = vault_create(&store_sqlite, arguments->path, &by, arena, &failure);
 	if (r < 0) {

@@ -25,6 +25,7 @@
  *                    what the kernel must forget           notify.c, fleeting.c
  *                    "no such thing", before it is known   absence.c
  *                    what a successor needs                inherit.c, journal.c, keep.c, idle.c (flight.h)
+ *                    a change of the slots                 slots.c
  *                    extended attributes                   op_xattr.c; of unstored files: pending_attribute.c
  *   src/vault      services, key types, keys, fields; every rule and transaction (vault.h)
  *                    make, remove, rename; values          change.c, rename.c; field.c, read.c
@@ -32,6 +33,7 @@
  *                    rows sealed and opened, the set hash  entry.c, meta.c; those read lately: recent.c
  *                    transactions                          session.c
  *                    unlocking, a new store, check         unlock.c, create.c, check.c; older stores: anchor.c
+ *                    slots, recovery codes                 slot.c, recovery.c
  *                    copies; what is left of a damaged one copy.c; salvage.c
  *                    what names and values may be          rule.c
  *                    the key types and their fields        key_type.c
@@ -68,6 +70,7 @@ static const struct verb verbs[] = {
 	{"mount", "STORE MOUNTPOINT", "mount a store; returns when it answers", cmd_mount},
 	{"umount", "MOUNTPOINT", "unmount, also what a killed keyfs left behind", cmd_umount},
 	{"status", "[MOUNTPOINT]", "what is mounted, and how it fares", cmd_status},
+	{"slot", "ACTION STORE", "list, add, upgrade, remove what opens a store", cmd_slot},
 	{"swap", "KEY OTHER-KEY", "exchange two keys of a mounted store in one step", cmd_swap},
 	{"upgrade", "MOUNTPOINT", "hand a mount to the keyfs that is installed now", cmd_upgrade},
 	{"types", "", "the key types and their fields", cmd_types},

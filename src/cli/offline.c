@@ -3,7 +3,9 @@
 
 #include "cleanup.h"
 #include "cli.h"
+#include "control.h"
 #include "findings.h"
+#include "mount_point.h"
 #include "seal.h"
 #include "store.h"
 #include "supervise.h"
@@ -12,6 +14,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static int claim(struct offline *offline, unsigned how, const char *hint)
@@ -48,7 +51,8 @@ static int complain_of_store(const struct offline *offline, int code, struct fai
 
 static int open_store(struct offline *offline, unsigned how, struct store **ret, struct failure *reterr)
 {
-	enum store_mode mode = how & OFFLINE_WRITE ? STORE_WRITE : STORE_READ;
+	/* Who does not have the claim must not write: fs.h, fs_change_slots. */
+	enum store_mode mode = how & OFFLINE_WRITE && offline->lock >= 0 ? STORE_WRITE : STORE_READ;
 	int r = offline->lock < 0 ? 0 : store_sqlite.prepare(offline->path, reterr);
 
 	if (how & OFFLINE_SALVAGE)
@@ -66,7 +70,8 @@ static int unlock_store(struct offline *offline, unsigned how)
 	if (r < 0)
 		return complain_of_store(offline, r, &failure, how);
 	r = how & OFFLINE_SALVAGE ? vault_unlock_salvage(store, &by, offline->arena, &offline->keys, &failure)
-				  : vault_unlock(store, &by, offline->arena, &offline->keys, &failure);
+				  : vault_unlock_root(store, &by, offline->arena, &offline->keys,
+						      how & OFFLINE_ROOT ? &offline->root : NULL, &failure);
 	if (r == -EKEYREJECTED)
 		unlock_explain(store, by.kind, &failure);
 	if (r < 0) {
@@ -77,26 +82,55 @@ static int unlock_store(struct offline *offline, unsigned how)
 	return r < 0 ? complain(offline->path, r, NULL) : EXIT_DONE;
 }
 
-int offline_open(struct offline *offline, const char *path, const struct unlock_options *options,
-		 unsigned how, const char *hint)
+/* Whose it is, and that nobody else has it unless that is allowed. */
+static int find_and_claim(struct offline *offline, const char *path, unsigned how, const char *hint)
 {
 	const struct failure missing = {"no such store", NULL};
-	int r;
 
 	offline->path = realpath(path, NULL);
 	if (!offline->path)
 		return complain(path, -errno, errno == ENOENT ? &missing : NULL);
+	return claim(offline, how, hint);
+}
+
+int offline_open(struct offline *offline, const char *path, const struct unlock_options *options,
+		 unsigned how, const char *hint)
+{
+	int r;
+
 	(void)supervise_state(&offline->anchors); /* without it there is no anchor */
-	r = claim(offline, how, hint);
+	r = find_and_claim(offline, path, how, hint);
 	if (r == EXIT_DONE)
 		r = get_secret(offline, options);
 	return r != EXIT_DONE ? r : unlock_store(offline, how);
+}
+
+int offline_open_locked(struct offline *offline, const char *path, struct store **ret)
+{
+	struct failure failure = {NULL, NULL};
+	int r = find_and_claim(offline, path, OFFLINE_SHARED, NULL);
+
+	if (r != EXIT_DONE)
+		return r;
+	r = open_store(offline, OFFLINE_SHARED, ret, &failure);
+	return r < 0 ? complain_of_store(offline, r, &failure, OFFLINE_SHARED) : EXIT_DONE;
+}
+
+char *offline_store_of(const char *path)
+{
+	CLEANUP(cleanup_free) char *mountpoint = NULL;
+	struct control_status status;
+
+	if (mount_point_resolve(path, &mountpoint) == 0 && control_find(mountpoint, &status) == 0)
+		return strdup(status.store);
+	return strdup(path);
 }
 
 void offline_close(struct offline *offline)
 {
 	vault_close(offline->vault);
 	vault_keys_free(offline->keys);
+	secret_free(offline->root);
 	unlock_wipe(&offline->unlock);
 	arena_free(offline->arena);
 	cleanup_close(&offline->anchors);

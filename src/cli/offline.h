@@ -12,6 +12,7 @@ struct offline {
 	struct arena *arena;
 	struct unlock unlock;
 	struct vault_keys *keys;
+	struct secret *root; /* with OFFLINE_ROOT */
 	struct vault *vault;
 };
 
@@ -21,10 +22,11 @@ struct offline {
 	}
 
 enum offline_how {
-	OFFLINE_SHARED = 1, /* it may be mounted */
+	OFFLINE_SHARED = 1, /* it may be mounted, and then the session only reads */
 	OFFLINE_WRITE = 2,
 	OFFLINE_SALVAGE = 4, /* it may be damaged in any way */
 	OFFLINE_CHECK = 8,   /* by the verb that others hint at when it is damaged */
+	OFFLINE_ROOT = 16,   /* with the root key, to make slots */
 };
 
 /* Opens and unlocks it: 0, or an exit code when it has said what is wrong. hint: what to do with a store that
@@ -32,6 +34,12 @@ enum offline_how {
 int offline_open(struct offline *offline, const char *path, const struct unlock_options *options,
 		 unsigned how, const char *hint);
 void offline_close(struct offline *offline);
+
+/* Opens it without unlocking it, mounted or not; *ret is the caller's. The rest as above. */
+int offline_open_locked(struct offline *offline, const char *path, struct store **ret);
+
+/* The store that is mounted at path, or path itself. NULL: no memory. */
+char *offline_store_of(const char *path);
 
 /* The generation that the store had at least, as far as this machine knows; 0: it does not. */
 uint64_t offline_anchored(const struct offline *offline);

@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include <limits.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -48,4 +49,15 @@ void program_path(char *ret)
 	if (len > strlen(deleted) && memcmp(ret + len - strlen(deleted), deleted, strlen(deleted)) == 0)
 		len -= strlen(deleted);
 	ret[len] = '\0';
+}
+
+void process_hold_signals(void)
+{
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
 }

@@ -47,6 +47,9 @@ int serve_verify_start(struct serve *serve);
 /* A verdict, also of a check: the worse one counts. */
 void serve_judge(struct serve *serve, enum vault_trust verdict);
 
+/* The control thread's: a client that wants to change the slots, answered sometime; its socket is closed. */
+void serve_slot(struct serve *serve, int client);
+
 /* Starts the thread that answers the supervisor. -EAGAIN. */
 int serve_control_start(struct serve *serve);
 

@@ -1,4 +1,5 @@
-/* The worker's control thread: counts, and checks, which run in a thread and a session of their own. */
+/* The worker's control thread: counts, changes of the slots, and checks, which run in a thread and a session
+ * of their own. */
 #include "serve.h"
 
 #include "cleanup.h"
@@ -130,6 +131,38 @@ static void on_check(struct serve *serve, int client)
 	(void)close(client);
 }
 
+/* --- slots --- */
+
+/* From the writer thread: it does not wait for a client that does not read. */
+static void on_slot_done(void *user, int code, uint64_t number)
+{
+	const struct control_slot_result result = {
+		.version = CONTROL_VERSION, .code = code, .number = number};
+	int *client = user;
+
+	(void)control_answer(*client, &result, sizeof(result), NULL, 0);
+	(void)close(*client);
+	free(client);
+}
+
+void serve_slot(struct serve *serve, int client)
+{
+	int *kept = malloc(sizeof(*kept));
+	struct vault_slot_change change;
+	int r;
+
+	if (!kept) {
+		(void)close(client);
+		return;
+	}
+	*kept = client;
+	r = control_receive_change(client, &change, sizeof(change));
+	if (r == 0)
+		r = fs_change_slots(serve->fs, &change, on_slot_done, kept);
+	if (r < 0)
+		on_slot_done(kept, r, 0);
+}
+
 /* --- the thread --- */
 
 void serve_count(struct serve *serve, struct handoff_counts *ret)
@@ -168,6 +201,8 @@ static void *control_thread(void *argument)
 			on_count(serve);
 		else if (message.kind == HANDOFF_CHECK)
 			on_check(serve, take_fd(&fds[0]));
+		else if (message.kind == HANDOFF_SLOT)
+			serve_slot(serve, take_fd(&fds[0]));
 		handoff_close_fds(fds);
 	}
 	if (!atomic_load(&serve->is_stopping))

@@ -10,6 +10,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -51,6 +52,8 @@ static void on_umount(int client)
 
 static void answer(struct serve *serve, int client)
 {
+	int copy;
+
 	switch (control_receive_request(client)) {
 	case CONTROL_STATUS:
 		on_status(serve, client);
@@ -63,6 +66,11 @@ static void answer(struct serve *serve, int client)
 		break;
 	case CONTROL_UMOUNT:
 		on_umount(client);
+		break;
+	case CONTROL_SLOT:
+		copy = fcntl(client, F_DUPFD_CLOEXEC, 0);
+		if (copy >= 0)
+			serve_slot(serve, copy);
 		break;
 	default:
 		break;

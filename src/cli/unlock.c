@@ -239,29 +239,46 @@ int unlock_choose(const struct unlock_options *options, const char *name, struct
 	return r < 0 ? complain("passphrase", r, &failure) : 0;
 }
 
+int unlock_choose_credential(const char *path, struct arena *arena, struct unlock *ret)
+{
+	const struct failure unfit = {"too short for a credential's slot",
+				      "32 bytes at least; a shorter one opens a passphrase's slot"};
+	struct failure failure = {NULL, NULL};
+	int r = key_file_read_credential(path, arena, &ret->secret, &failure);
+
+	ret->kind = VAULT_BY_CREDENTIAL;
+	if (r < 0)
+		return complain(path, r, &failure);
+	return ret->secret->len < SEAL_KEY_FILE_MIN ? complain(path, -EKEYREJECTED, &unfit) : 0;
+}
+
 /* --- what would have opened it --- */
 
 /* What a key or a passphrase that was rejected could never have opened, as the store has no such slot. */
 static const struct {
-	enum seal_slot_type type;
+	enum seal_slot_type types[2];
 	struct failure failure;
 } without_slot[] = {
-	[VAULT_BY_PASSPHRASE] = {SEAL_SLOT_PASSPHRASE,
-				 {"no passphrase opens this store: it was made with a key file",
-				  "give it by --key-file FILE"}},
-	[VAULT_BY_KEY_FILE] = {SEAL_SLOT_KEY_FILE,
-			       {"no key file opens this store: it was made with a passphrase",
-				"it is asked for on a terminal, or read by --passphrase-fd N"}},
+	[VAULT_BY_PASSPHRASE] =
+		{{SEAL_SLOT_PASSPHRASE, SEAL_SLOT_RECOVERY},
+		 {"no passphrase opens this store: it has no slot for one",
+		  "'keyfs slot list' shows what does; a key file is given by --key-file FILE"}},
+	[VAULT_BY_KEY_FILE] =
+		{{SEAL_SLOT_KEY_FILE},
+		 {"no key file opens this store: it has no slot for one",
+		  "'keyfs slot list' shows what does; a passphrase is asked for on a terminal, or "
+		  "read by --passphrase-fd N"}},
 };
 
-static bool has_slot(struct store *store, enum seal_slot_type type)
+static bool has_slot(struct store *store, const enum seal_slot_type types[2])
 {
 	struct store_wrap wrap = {.class = STORE_WRAP_SLOT};
 	struct seal_slot_params params;
 
 	while (store->backend->wrap_next(store, wrap.class, wrap.owner, wrap.generation, &wrap) == 0 &&
 	       wrap.class == STORE_WRAP_SLOT)
-		if (seal_slot_parse(wrap.body, &params) < 0 || params.type == type)
+		if (seal_slot_parse(wrap.body, &params) < 0 || params.type == types[0] ||
+		    params.type == types[1])
 			return true; /* what cannot be read may be one */
 	return false;
 }
@@ -269,6 +286,6 @@ static bool has_slot(struct store *store, enum seal_slot_type type)
 void unlock_explain(struct store *store, enum vault_unlock_kind kind, struct failure *failure)
 {
 	if ((size_t)kind < sizeof(without_slot) / sizeof(without_slot[0]) &&
-	    !has_slot(store, without_slot[kind].type))
+	    !has_slot(store, without_slot[kind].types))
 		*failure = without_slot[kind].failure;
 }

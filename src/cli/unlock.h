@@ -60,6 +60,9 @@ int unlock_get(const struct unlock_options *options, const char *name, struct ar
 int unlock_choose(const struct unlock_options *options, const char *name, struct arena *arena,
 		  struct unlock *ret, const char **ret_made);
 
+/* What a slot for the service manager's credential is made for: the file that becomes it. An exit code. */
+int unlock_choose_credential(const char *path, struct arena *arena, struct unlock *ret);
+
 /*
  * vault_unlock has rejected the secret: when the store has nothing that such a secret could ever open, says
  * so in *failure instead.

@@ -187,6 +187,7 @@ int fs_is_older(struct fs *fs)
 int fs_take_over(struct fs *fs)
 {
 	struct vault_counts counts;
+	uint64_t generation;
 	int r = vault_count(fs->reader, &counts);
 
 	if (r == 0)
@@ -201,7 +202,8 @@ int fs_take_over(struct fs *fs)
 		.used_bytes = counts.used_bytes,
 		.free_bytes = counts.free_bytes,
 	};
-	r = inherit_take(fs, counts.generation);
+	generation = inherit_generation(fs, counts.generation);
+	r = inherit_take(fs, generation);
 	if (r < 0)
 		return r;
 	fs->has_inherited = true;
@@ -210,7 +212,7 @@ int fs_take_over(struct fs *fs)
 	r = snapshots_inherit(&fs->snapshots, fs->reader);
 	if (r < 0)
 		return r;
-	open_files_adopt(&fs->open_files, fs->reader, counts.generation);
+	open_files_adopt(&fs->open_files, fs->reader, generation);
 	moves_all_recent(&fs->moves);
 	if (fs->writer)
 		writer_take_over(fs->writer);

@@ -33,7 +33,10 @@ struct inherited {
 void inherit_init(struct inherited *inherited);
 void inherit_destroy(struct inherited *inherited);
 
-/* At take-over: generation is that of the store. -ENOMEM. */
+/* At take-over: the generation of the store as a predecessor would have it, whoever wrote since (vault.h). */
+uint64_t inherit_generation(const struct fs *fs, uint64_t generation);
+
+/* At take-over: with that generation. -ENOMEM. */
 int inherit_take(struct fs *fs, uint64_t generation);
 
 /* Nothing of it will come again. The loop's. */

@@ -53,7 +53,8 @@ struct job {
 	unsigned flags;
 	struct fuse_file_info fi;
 	struct commit commit;
-	bool is_in_memory; /* run found that only memory has to change */
+	struct slots_job *slots; /* its sort's own */
+	bool is_in_memory;	 /* run found that only memory has to change */
 	enum open_state state;
 	struct pending_release release;
 

@@ -1,5 +1,5 @@
 /*
- * Slots: what a passphrase, a key file or a credential opens.
+ * Slots: what a passphrase, a key file, a credential or a recovery code opens.
  *
  * The order is the point: shape and costs first, then Argon2, then the commitment, then the AEAD. A crafted
  * slot can neither cost more than a real one nor be opened by two secrets.
@@ -47,6 +47,7 @@ static const struct slot_type {
 	[SEAL_SLOT_PASSPHRASE] = {true, 1, SEAL_PASSPHRASE_MAX},
 	[SEAL_SLOT_KEY_FILE] = {false, SEAL_KEY_FILE_MIN, SEAL_KEY_FILE_MAX},
 	[SEAL_SLOT_CREDENTIAL] = {false, SEAL_KEY_FILE_MIN, SEAL_KEY_FILE_MAX},
+	[SEAL_SLOT_RECOVERY] = {false, SEAL_RECOVERY_SIZE, SEAL_RECOVERY_SIZE},
 };
 
 static const struct slot_type *type_find(unsigned type)

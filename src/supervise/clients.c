@@ -89,6 +89,18 @@ static void on_check(struct supervisor *supervisor, struct client *client)
 		answer(client, (struct bytes){&busy, sizeof(busy)});
 }
 
+/* The worker reads what is to be changed, and answers, on the client's own socket. */
+static void on_slot(struct supervisor *supervisor, struct client *client)
+{
+	const struct control_slot_result busy = {.version = CONTROL_VERSION, .code = -EAGAIN};
+
+	if (supervisor->phase == PHASE_SERVING &&
+	    worker_send(&supervisor->active, HANDOFF_SLOT, &client->fd, 1) == 0)
+		clients_drop(client);
+	else
+		answer(client, (struct bytes){&busy, sizeof(busy)});
+}
+
 void clients_read(struct supervisor *supervisor, struct client *client)
 {
 	struct control_request request;
@@ -114,6 +126,9 @@ void clients_read(struct supervisor *supervisor, struct client *client)
 		break;
 	case CONTROL_CHECK:
 		on_check(supervisor, client);
+		break;
+	case CONTROL_SLOT:
+		on_slot(supervisor, client);
 		break;
 	default:
 		clients_drop(client);

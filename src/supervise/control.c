@@ -21,6 +21,7 @@
 #define REQUEST_S 2
 #define SEND_S	  10
 #define CHECK_S	  10
+#define SLOT_S	  20
 #define ENDED_MS  1000
 
 static void set_patience(int fd, int option, int seconds)
@@ -270,6 +271,28 @@ int control_check(pid_t supervisor, int *ret_socket)
 	return 0;
 }
 
+int control_slot(pid_t supervisor, struct bytes change, uint64_t *ret_number)
+{
+	CLEANUP(cleanup_close) int fd = -1;
+	struct control_slot_result result = {.version = 0};
+	int r = connect_to(supervisor, &fd);
+
+	if (r < 0)
+		return r == -ENOENT ? -EPIPE : r;
+	set_patience(fd, SO_RCVTIMEO, SLOT_S);
+	r = send_request(fd, CONTROL_SLOT, 0);
+	if (r == 0)
+		r = packet_send(fd, change, NULL, 0, 0);
+	if (r == 0)
+		r = packet_receive(fd, &result, sizeof(result), NULL);
+	if (r < 0)
+		return r == -EAGAIN ? -ETIMEDOUT : r == -ECONNRESET ? -EPIPE : r;
+	if (result.version != CONTROL_VERSION)
+		return -EPROTO;
+	*ret_number = result.number;
+	return result.code;
+}
+
 int control_receive_finding(int socket, struct control_finding *ret)
 {
 	int r = packet_receive(socket, ret, sizeof(*ret), NULL);
@@ -310,6 +333,12 @@ enum control_kind control_receive_request(int client)
 	if (packet_receive(client, &request, sizeof(request), NULL) < 0 || request.version != CONTROL_VERSION)
 		return 0;
 	return (enum control_kind)request.kind;
+}
+
+int control_receive_change(int client, void *ret, size_t size)
+{
+	set_patience(client, SO_RCVTIMEO, REQUEST_S);
+	return packet_receive(client, ret, size, NULL);
 }
 
 int control_answer(int client, const void *answer, size_t size, const int *fds, unsigned n_fds)

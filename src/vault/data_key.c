@@ -110,6 +110,21 @@ int wrap_add(struct vault *vault, const struct store_wrap *wrap)
 	return 0;
 }
 
+int wrap_remove(struct vault *vault, const struct store_wrap *wrap)
+{
+	unsigned char element[SEAL_HASH_SIZE];
+	int r;
+
+	wrap_element(vault, wrap, element); /* the body is the store's until it is asked again */
+	r = backend_of(vault)->wrap_delete(vault->store, wrap->class, wrap->owner, wrap->generation);
+	if (r < 0)
+		return r;
+	seal_set_subtract(&vault->now.header.set, element);
+	vault->now.header.n_rows--;
+	vault->now.is_dirty = true;
+	return 0;
+}
+
 int data_key_make(struct vault *vault, uint64_t service)
 {
 	CLEANUP(cleanup_secret_free) struct secret *key = NULL;
@@ -133,23 +148,17 @@ int data_key_destroy(struct vault *vault, uint64_t service)
 	uint32_t generation = 0;
 
 	for (;;) {
-		unsigned char element[SEAL_HASH_SIZE];
 		struct store_wrap wrap;
 		int r = backend_of(vault)->wrap_next(vault->store, STORE_WRAP_DATA_KEY, service, generation,
 						     &wrap);
 
 		if (r == -ENOENT || (r == 0 && (wrap.class != STORE_WRAP_DATA_KEY || wrap.owner != service)))
 			break;
+		if (r == 0)
+			r = wrap_remove(vault, &wrap);
 		if (r < 0)
 			return r;
 		generation = wrap.generation;
-		wrap_element(vault, &wrap, element);
-		r = backend_of(vault)->wrap_delete(vault->store, STORE_WRAP_DATA_KEY, service, generation);
-		if (r < 0)
-			return r;
-		seal_set_subtract(&vault->now.header.set, element);
-		vault->now.header.n_rows--;
-		vault->now.is_dirty = true;
 	}
 	data_keys_forget(vault);
 	return 0;

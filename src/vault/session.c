@@ -140,6 +140,19 @@ uint64_t vault_next_generation(const struct vault *vault)
 	return vault->now.is_dirty ? next_generation(vault) : 0;
 }
 
+void vault_as_stranger(struct vault *vault)
+{
+	if (vault->now.is_dirty)
+		vault->now.header.generation += VAULT_STRANGER_STEP - 1; /* the commit adds 1 */
+}
+
+uint64_t vault_own_generation(uint64_t generation, uint64_t known)
+{
+	const uint64_t ahead = generation > known ? generation - known : 0;
+
+	return generation - (ahead + VAULT_STRANGER_STEP / 2) / VAULT_STRANGER_STEP * VAULT_STRANGER_STEP;
+}
+
 int vault_mark(struct vault *vault)
 {
 	vault->at_mark = vault->now;

@@ -10,6 +10,7 @@ struct vault_keys {
 	struct arena *arena;
 	unsigned char store_id[SEAL_STORE_ID_SIZE];
 	uint32_t master_number;
+	uint64_t slot; /* that it was opened by; 0: by none */
 	struct seal_bundle bundle;
 };
 
@@ -97,8 +98,23 @@ int data_key_make(struct vault *vault, uint64_t service);
 int data_key_destroy(struct vault *vault, uint64_t service);
 /* Writes a wrap that is not there yet, and counts it into the set hash. */
 int wrap_add(struct vault *vault, const struct store_wrap *wrap);
+/* The opposite. */
+int wrap_remove(struct vault *vault, const struct store_wrap *wrap);
 void wrap_element(const struct vault *vault, const struct store_wrap *wrap,
 		  unsigned char ret[SEAL_HASH_SIZE]);
+
+/* --- slot.c --- */
+
+/* What of a secret a slot of this type is opened by: a passphrase ends before its newline. */
+struct bytes slot_input(enum seal_slot_type type, struct bytes secret);
+enum seal_slot_type slot_type_for(enum vault_unlock_kind kind);
+
+/* --- recovery.c --- */
+
+/*
+ * The bytes of a recovery code.  -EINVAL: nothing like one. -EBADMSG: like one, with a mistake in it.
+ */
+int recovery_read(struct bytes text, struct arena *arena, struct secret **ret);
 
 /* --- entry.c --- */
 

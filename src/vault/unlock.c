@@ -18,20 +18,11 @@ static int unlock_failed(struct failure *reterr, int code, const char *damaged)
 
 /* Which slots a kind of secret may open, and in which order they are tried. */
 static const enum seal_slot_type slots_for[][4] = {
+	[VAULT_BY_RECOVERY] = {SEAL_SLOT_RECOVERY},
 	[VAULT_BY_PASSPHRASE] = {SEAL_SLOT_PASSPHRASE},
 	[VAULT_BY_KEY_FILE] = {SEAL_SLOT_KEY_FILE},
 	[VAULT_BY_CREDENTIAL] = {SEAL_SLOT_CREDENTIAL, SEAL_SLOT_KEY_FILE, SEAL_SLOT_PASSPHRASE},
 };
-
-/* A passphrase ends before its newline; a key file is taken byte for byte. */
-static struct bytes input_for(enum seal_slot_type type, struct bytes secret)
-{
-	const char *text = secret.data;
-
-	if (type == SEAL_SLOT_PASSPHRASE && secret.len > 0 && text[secret.len - 1] == '\n')
-		secret.len--;
-	return secret;
-}
 
 /* Tries all slots of one type. -EKEYREJECTED when none opens; -EBADMSG when one is damaged and none opens. */
 static int try_slots(struct store *store, struct vault_keys *keys, bool salvages, enum seal_slot_type type,
@@ -53,11 +44,12 @@ static int try_slots(struct store *store, struct vault_keys *keys, bool salvages
 		if (r == 0 && params.type != type)
 			continue;
 		if (r == 0)
-			r = seal_slot_open(blob_bytes(slot), input_for(type, secret),
+			r = seal_slot_open(blob_bytes(slot), slot_input(type, secret),
 					   salvages ? NULL : keys->store_id, keys->arena, ret_master);
 		if (r == 0) {
 			memcpy(keys->store_id, params.store_id, sizeof(keys->store_id));
 			keys->master_number = params.master_number;
+			keys->slot = wrap.owner;
 			return 0;
 		}
 		if (r == -EBADMSG)
@@ -68,11 +60,40 @@ static int try_slots(struct store *store, struct vault_keys *keys, bool salvages
 	return r < 0 && r != -ENOENT ? r : result;
 }
 
+static bool has_recovery_slot(struct store *store)
+{
+	struct store_wrap wrap = {.class = STORE_WRAP_SLOT};
+	struct seal_slot_params params;
+
+	while (store->backend->wrap_next(store, wrap.class, wrap.owner, wrap.generation, &wrap) == 0 &&
+	       wrap.class == STORE_WRAP_SLOT)
+		if (seal_slot_parse(wrap.body, &params) == 0 && params.type == SEAL_SLOT_RECOVERY)
+			return true;
+	return false;
+}
+
+/* What was given as a passphrase may be a recovery code: *is_mistyped, if it is one with a mistake. */
+static int try_recovery(struct store *store, struct vault_keys *keys, bool salvages, struct bytes text,
+			bool *is_mistyped, struct secret **ret)
+{
+	CLEANUP(cleanup_secret_free) struct secret *code = NULL;
+	int r = recovery_read(text, keys->arena, &code);
+
+	*is_mistyped = r == -EBADMSG && has_recovery_slot(store);
+	if (r == -EINVAL || r == -EBADMSG)
+		return -EKEYREJECTED;
+	return r < 0 ? r : try_slots(store, keys, salvages, SEAL_SLOT_RECOVERY, secret_bytes(code), ret);
+}
+
 static int open_master(struct store *store, struct vault_keys *keys, bool salvages,
-		       const struct vault_unlock *unlock, struct secret **ret)
+		       const struct vault_unlock *unlock, bool *is_mistyped, struct secret **ret)
 {
 	int result = -EKEYREJECTED;
 
+	if (unlock->kind == VAULT_BY_PASSPHRASE)
+		result = try_recovery(store, keys, salvages, unlock->secret, is_mistyped, ret);
+	if (result != -EKEYREJECTED && result != -EBADMSG)
+		return result;
 	for (const enum seal_slot_type *type = slots_for[unlock->kind]; *type; type++) {
 		int r = try_slots(store, keys, salvages, *type, unlock->secret, ret);
 
@@ -159,11 +180,22 @@ static int make_root(const struct vault_keys *keys, const struct secret *master,
 	return 0;
 }
 
+static int rejected(struct failure *reterr, enum vault_unlock_kind kind, bool is_mistyped)
+{
+	if (is_mistyped)
+		return fail(
+			reterr, -EKEYREJECTED, "wrong passphrase",
+			"if it is a recovery code, there is a mistake in it: a character is wrong, missing or too many");
+	return fail(reterr, -EKEYREJECTED,
+		    kind == VAULT_BY_PASSPHRASE ? "wrong passphrase" : "wrong key file or credential", NULL);
+}
+
 /* ret_root may be NULL. */
 static int open_keys(struct store *store, const struct vault_unlock *unlock, bool salvages,
 		     struct vault_keys *keys, struct secret **ret_root, struct failure *reterr)
 {
 	CLEANUP(cleanup_secret_free) struct secret *master = NULL;
+	bool is_mistyped = false;
 	int r = salvages ? 0 : parse_header(store, keys, reterr);
 
 	if (r < 0)
@@ -171,12 +203,9 @@ static int open_keys(struct store *store, const struct vault_unlock *unlock, boo
 	if (unlock->kind == VAULT_BY_ROOT)
 		r = parse_root(unlock->secret, keys->arena, &keys->master_number, &master);
 	else
-		r = open_master(store, keys, salvages, unlock, &master);
+		r = open_master(store, keys, salvages, unlock, &is_mistyped, &master);
 	if (r == -EKEYREJECTED)
-		return fail(reterr, r,
-			    unlock->kind == VAULT_BY_PASSPHRASE ? "wrong passphrase"
-								: "wrong key file or credential",
-			    NULL);
+		return rejected(reterr, unlock->kind, is_mistyped);
 	if (r < 0)
 		return unlock_failed(reterr, r, "a key slot of the store is damaged");
 	r = open_bundle(store, keys, master);

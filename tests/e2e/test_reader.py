@@ -61,7 +61,12 @@ def check(keyfs, secret, timeout=DEADLINE):
         keyfs.key.write_bytes(secret["key_file"])
         keyfs.key.chmod(0o600)
         return keyfs.run("check", keyfs.store, "--key-file", keyfs.key, timeout=timeout)
-    return keyfs.run("check", keyfs.store, "--passphrase-fd", 0, input=secret["passphrase"].decode(), timeout=timeout)
+    if "credential" in secret:
+        (keyfs.place / "keyfs").write_bytes(secret["credential"])
+        environ = {**keyfs.environ, "CREDENTIALS_DIRECTORY": str(keyfs.place)}
+        return keyfs.run("check", keyfs.store, env=environ, timeout=timeout)
+    words = secret.get("passphrase", secret.get("recovery"))
+    return keyfs.run("check", keyfs.store, "--passphrase-fd", 0, input=words.decode(), timeout=timeout)
 
 
 @pytest.mark.parametrize("name", [vector.name for vector in vectors.VECTORS])

@@ -271,6 +271,8 @@ def open_master(wraps, secret, types, store_id):
     result = Failure("wrong-key", "no slot opens with it")
     for wanted in types:
         given = secret[:-1] if wanted == seal.PASSPHRASE and secret.endswith(b"\n") else secret
+        if wanted == seal.RECOVERY:
+            given = vault.recovery_bytes(secret)
         for cls, _, _, body in wraps:
             try:
                 slot = seal.parse_slot(body) if cls == SLOT else None
@@ -404,10 +406,17 @@ def read_into(store, path, secret, types, anchor):
         raise Failure("index" if is_of_pages else "schema", str(error)) from error
 
 
-def read(path, key_file=None, passphrase=None, anchor=None):
-    """The verdict on the store at path, opened by the content of a key file or by a passphrase."""
+def read(path, key_file=None, passphrase=None, credential=None, recovery=None, anchor=None):
+    """The verdict on the store at path, opened by one of them: bytes, a recovery code as it is printed."""
     store = Store()
-    secret, types = (key_file, (seal.KEY_FILE,)) if passphrase is None else (passphrase, (seal.PASSPHRASE,))
+    if recovery is not None:
+        secret, types = recovery, (seal.RECOVERY,)
+    elif credential is not None:
+        secret, types = credential, (seal.CREDENTIAL, seal.KEY_FILE, seal.PASSPHRASE)
+    elif passphrase is not None:
+        secret, types = passphrase, (seal.PASSPHRASE,)
+    else:
+        secret, types = key_file, (seal.KEY_FILE,)
     try:
         read_into(store, Path(path), secret, types, anchor)
     except Failure as failure:

@@ -4,6 +4,7 @@ A Row is what the table has; an Entry is a row that was opened at its place.  ch
 authenticate one by one make a tree.
 """
 
+import hashlib
 import struct
 from dataclasses import dataclass, field
 
@@ -229,6 +230,20 @@ def check_tree(entries, header):
         raise Failure("set-hash", "there is no root")
     for entry in entries.values():
         check_entry(entry, entries, header)
+
+
+RECOVERY_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def recovery_bytes(code):
+    """The 16 bytes of a recovery code as a person has it (vault.h)."""
+    text = code.decode("ascii", "replace").upper().translate(str.maketrans("OIL", "011", "- "))
+    if len(text) != 32 or not set(text) <= set(RECOVERY_ALPHABET):
+        raise Failure("wrong-key", "no recovery code")
+    raw = sum(RECOVERY_ALPHABET.index(c) << (5 * at) for at, c in enumerate(reversed(text))).to_bytes(20, "big")
+    if hashlib.blake2b(b"recovery" + raw[:16], digest_size=32).digest()[:4] != raw[16:]:
+        raise Failure("wrong-key", "a recovery code with a mistake in it")
+    return raw[:16]
 
 
 def counters(entries):

@@ -74,3 +74,8 @@ def with_value(length):
 
 def passphrase_slot(**changes):
     return lambda forger: forger.seal_slot(forger.slot(**changes), PASSPHRASE, owner=2)
+
+
+def other_slot(type, secret):
+    """A second slot, of a type that has no costs."""
+    return lambda forger: forger.seal_slot(forger.slot(type=type, passes=0, memory_kib=0), secret, owner=2)

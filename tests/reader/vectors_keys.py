@@ -6,7 +6,7 @@ import sqlite3
 
 import seal_format as seal
 from bases import KEY, PASSPHRASE
-from vector import BUNDLE, HEADER, SLOT, Vector, base, flipped, passphrase_slot, patched, sql, u32, with_value
+from vector import BUNDLE, HEADER, SLOT, Vector, base, flipped, other_slot, passphrase_slot, patched, sql, u32, with_value
 
 # --- success ---
 
@@ -14,6 +14,12 @@ def newer_slot(forger):
     forger.sql("INSERT INTO wrap VALUES(1, 2, 1, ?)", b"CFSK\2\1 of a later version")
     forger.recount()
 
+
+RECOVERY_SLOT = other_slot(seal.RECOVERY, bytes(range(16)))
+# Of the bytes 0 to 15.
+CODE = b"000G-40R4-0M30-E209-185G-R38E-1Z2M-26AH"
+OTHER_CODE = b"0410-6105-0R3G-G28A-1C60-T3GF-20WP-ZC8X"
+CODE_AS_WRITTEN = CODE.lower().replace(b"-", b" ").replace(b"0", b"o").replace(b"1", b"l")
 
 SUCCESS = [
     Vector("the store of the first release", "success", base="store-1"),
@@ -25,6 +31,10 @@ SUCCESS = [
     Vector("a second slot, a passphrase's", "success", passphrase_slot(), secret={"passphrase": PASSPHRASE}),
     Vector("a second slot, and the first opens", "success", passphrase_slot()),
     Vector("a slot with a full label", "success", passphrase_slot(label=b"l" * 32), secret={"passphrase": PASSPHRASE}),
+    Vector("a second slot, a credential's", "success", other_slot(seal.CREDENTIAL, KEY), secret={"credential": KEY}),
+    Vector("a key file's slot for a credential", "success", secret={"credential": KEY}),
+    Vector("a second slot, a recovery code's", "success", RECOVERY_SLOT, secret={"recovery": CODE}),
+    Vector("a recovery code as people write it", "success", RECOVERY_SLOT, secret={"recovery": CODE_AS_WRITTEN}),
     Vector("a slot of a later version beside", "success", newer_slot),
     Vector("a value of 1 MiB", "success", with_value(1 << 20)),
     *(
@@ -72,6 +82,11 @@ SLOTS = [
     Vector("slot: a key file that is too short", "wrong-key", secret={"key_file": KEY[:31]}, program=None),
     Vector("slot: wrong passphrase", "wrong-key", base="passphrase", secret={"passphrase": PASSPHRASE[1:]}),
     Vector("slot: a passphrase where there is no such slot", "wrong-key", secret={"passphrase": PASSPHRASE}),
+    Vector("slot: wrong credential", "wrong-key", other_slot(seal.CREDENTIAL, KEY), secret={"credential": KEY + b"."}),
+    Vector("slot: wrong recovery code", "wrong-key", RECOVERY_SLOT, secret={"recovery": OTHER_CODE}),
+    Vector("slot: a recovery code with a mistake", "wrong-key", RECOVERY_SLOT, secret={"recovery": CODE[:-1] + b"Z"}),
+    Vector("slot: a recovery code where there is no such slot", "wrong-key", secret={"recovery": CODE}),
+    Vector("slot: passes of a recovery code", "slot", patched("wrap", "class = 1", 5, b"\4" + bytes(34) + u32(1))),
     Vector("slot: magic", "slot", patched("wrap", SLOT, 0, b"X")),
     Vector("slot: version 0", "slot", patched("wrap", SLOT, 4, b"\0")),
     Vector("slot: version 2", "wrong-key", patched("wrap", SLOT, 4, b"\2")),

@@ -117,6 +117,17 @@ static void bundle_counting(struct seal_bundle *ret)
 	ret->wrap = key_counting(BUNDLE + 64);
 }
 
+static int make_slot_recovery(struct blob **ret)
+{
+	return make_slot((struct seal_slot_params){SEAL_SLOT_RECOVERY},
+			 (struct bytes){key_file, SEAL_RECOVERY_SIZE}, ret);
+}
+
+static void open_slot_recovery(struct bytes slot)
+{
+	open_slot(slot, SEAL_SLOT_RECOVERY, (struct bytes){key_file, SEAL_RECOVERY_SIZE});
+}
+
 static int make_bundle(struct blob **ret)
 {
 	CLEANUP(cleanup_secret_free) struct secret *master = key_counting(MASTER);
@@ -242,6 +253,7 @@ static const struct golden {
 	{"meta.bin", make_meta, open_meta},
 	{"slot_key_file.bin", make_slot_key_file, open_slot_key_file},
 	{"slot_passphrase.bin", make_slot_passphrase, open_slot_passphrase},
+	{"slot_recovery.bin", make_slot_recovery, open_slot_recovery},
 	{"value.bin", make_value, open_value},
 };
 

@@ -81,6 +81,8 @@ static void slot_opens_with_its_key_file(void **state)
 	slot_round_trip(&key_file_params, (struct bytes){key_file, SEAL_KEY_FILE_MIN});
 	credential.type = SEAL_SLOT_CREDENTIAL;
 	slot_round_trip(&credential, ARRAY(key_file));
+	credential.type = SEAL_SLOT_RECOVERY;
+	slot_round_trip(&credential, (struct bytes){key_file, SEAL_RECOVERY_SIZE});
 }
 
 static void slot_has_its_fields_where_the_format_says(void **state)
@@ -229,7 +231,7 @@ static void newer_slot_of_any_length_is_not_supported(void **state)
 {
 	static const unsigned char heads[][6] = {
 		{'C', 'F', 'S', 'K', 2, 1}, {'C', 'F', 'S', 'K', 2, 4}, {'C', 'F', 'S', 'K', 255, 0},
-		{'C', 'F', 'S', 'K', 1, 0}, {'C', 'F', 'S', 'K', 1, 4}, {'C', 'F', 'S', 'K', 1, 255},
+		{'C', 'F', 'S', 'K', 1, 0}, {'C', 'F', 'S', 'K', 1, 5}, {'C', 'F', 'S', 'K', 1, 255},
 	};
 	struct seal_slot_params parsed;
 	unsigned char slot[512];
@@ -375,6 +377,10 @@ static void slot_is_not_made_out_of_range(void **state)
 	assert_int_equal(try_make(file, (struct bytes){long_input, SEAL_KEY_FILE_MIN - 1}), -EINVAL);
 	assert_int_equal(try_make(file, (struct bytes){long_input, SEAL_KEY_FILE_MAX + 1}), -EINVAL);
 	assert_return_code(try_make(file, (struct bytes){long_input, SEAL_KEY_FILE_MAX}), 0);
+	file.type = SEAL_SLOT_RECOVERY;
+	assert_int_equal(try_make(file, (struct bytes){long_input, SEAL_RECOVERY_SIZE - 1}), -EINVAL);
+	assert_int_equal(try_make(file, (struct bytes){long_input, SEAL_RECOVERY_SIZE + 1}), -EINVAL);
+	file.type = SEAL_SLOT_KEY_FILE;
 	memset(file.label, 'x', sizeof(file.label));
 	assert_int_equal(try_make(file, ARRAY(key_file)), -EINVAL);
 	file.label[32] = 0;
@@ -384,7 +390,7 @@ static void slot_is_not_made_out_of_range(void **state)
 	file.passes = 0;
 	file.type = 0;
 	assert_int_equal(try_make(file, ARRAY(key_file)), -EINVAL);
-	file.type = SEAL_SLOT_CREDENTIAL + 1;
+	file.type = SEAL_SLOT_RECOVERY + 1;
 	assert_int_equal(try_make(file, ARRAY(key_file)), -EINVAL);
 }
 

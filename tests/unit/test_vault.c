@@ -622,6 +622,8 @@ static int write_golden(const char *path)
 
 extern const struct CMUnitTest vault_tree_tests[];
 extern const size_t n_vault_tree_tests;
+extern const struct CMUnitTest vault_slot_tests[];
+extern const size_t n_vault_slot_tests;
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, fixture_setup, fixture_teardown)
 
@@ -656,5 +658,6 @@ int main(int argc, char **argv)
 		return write_golden(argv[2]);
 	failed = cmocka_run_group_tests_name("vault", tests, NULL, NULL);
 	failed += _cmocka_run_group_tests("vault tree", vault_tree_tests, n_vault_tree_tests, NULL, NULL);
+	failed += _cmocka_run_group_tests("vault slots", vault_slot_tests, n_vault_slot_tests, NULL, NULL);
 	return failed;
 }
