@@ -169,9 +169,8 @@ static int examine(struct serve *serve, struct vault *vault, struct failure *ret
 	int r = serve->anchors >= 0 ? vault_anchor_check(vault, serve->anchors) : 0;
 
 	if (r == -ESTALE)
-		return fail(
-			reterr, r, "is older than it was when it was last used here",
-			"if it was put back on purpose, or a copy of it was used since, 'keyfs restore STORE STORE' accepts it");
+		return fail(reterr, r, "is older than it was when it was last used here",
+			    "put back on purpose, or a copy was used since? 'keyfs restore STORE STORE'");
 	if (r < 0)
 		return fail(reterr, r, "its anchor cannot be read", NULL);
 	r = serve_verify_now(serve, vault);
