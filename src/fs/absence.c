@@ -115,7 +115,7 @@ static struct timespec soon(void)
 	struct timespec at;
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &at);
-	at.tv_nsec += TELL_AGAIN_MS * 1000000;
+	at.tv_nsec += TELL_AGAIN_MS * 1000000L;
 	at.tv_sec += at.tv_nsec / 1000000000;
 	at.tv_nsec %= 1000000000;
 	return at;

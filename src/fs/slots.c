@@ -31,7 +31,7 @@ static const struct job_sort slots_job = {.run = run, .settle = settle, .removes
 
 int fs_change_slots(struct fs *fs, const struct vault_slot_change *change, fs_slot_done *done, void *user)
 {
-	CLEANUP(cleanup_free) struct slots_job *slots = NULL;
+	struct slots_job *slots;
 	struct job *job;
 
 	if (!fs->writer)
@@ -39,12 +39,13 @@ int fs_change_slots(struct fs *fs, const struct vault_slot_change *change, fs_sl
 	slots = calloc(1, sizeof(*slots));
 	job = calloc(1, sizeof(*job));
 	if (!slots || !job) {
+		free(slots);
 		free(job);
 		return -ENOMEM;
 	}
 	*slots = (struct slots_job){.change = *change, .done = done, .user = user};
 	job->sort = &slots_job;
-	job->slots = TAKE(slots);
+	job->slots = slots;
 	writer_submit(fs->writer, job);
 	return 0;
 }

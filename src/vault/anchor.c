@@ -49,7 +49,7 @@ static int read_slots(const struct vault *vault, int fd, struct anchor *ret)
 	*ret = (struct anchor){{0, 0}};
 	for (unsigned i = 0; i < N_SLOTS; i++) {
 		unsigned char slot[SEAL_ANCHOR_SIZE];
-		ssize_t n = pread(fd, slot, sizeof(slot), (off_t)i * SLOT_DISTANCE);
+		ssize_t n = pread(fd, slot, sizeof(slot), i * SLOT_DISTANCE);
 
 		if (n < 0)
 			return -errno;
@@ -81,8 +81,8 @@ int vault_anchor_get(struct vault *vault, int dir, uint64_t *ret_generation)
 
 int vault_anchor_check(struct vault *vault, int dir)
 {
-	struct vault_counts counts;
-	uint64_t anchored;
+	struct vault_counts counts = {.generation = 0};
+	uint64_t anchored = 0;
 	int r = vault_anchor_get(vault, dir, &anchored);
 
 	if (r == 0)
@@ -112,7 +112,7 @@ static int write_slot(const struct vault *vault, int fd, unsigned slot, uint64_t
 	ssize_t n;
 
 	seal_anchor_make(vault->keys->bundle.header, vault->keys->store_id, generation, bytes);
-	n = pwrite(fd, bytes, sizeof(bytes), (off_t)slot * SLOT_DISTANCE);
+	n = pwrite(fd, bytes, sizeof(bytes), slot * SLOT_DISTANCE);
 	if (n != sizeof(bytes))
 		return n < 0 ? -errno : -EIO;
 	return fdatasync(fd) < 0 ? -errno : 0;
@@ -121,8 +121,8 @@ static int write_slot(const struct vault *vault, int fd, unsigned slot, uint64_t
 int vault_anchor_put(struct vault *vault, int dir)
 {
 	CLEANUP(cleanup_close) int fd = -1;
-	struct vault_counts counts;
-	struct anchor anchor;
+	struct vault_counts counts = {.generation = 0};
+	struct anchor anchor = {{0, 0}};
 	int r = open_file(vault, dir, O_RDWR, &fd);
 
 	if (r == -ENOENT)

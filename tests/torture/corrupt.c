@@ -69,7 +69,7 @@ static struct expectations expected;
 static struct image base;    /* the store */
 static struct image earlier; /* and as it was before its last changes */
 
-static void die(const char *what)
+__attribute__((noreturn)) static void die(const char *what)
 {
 	(void)fprintf(stderr, "corrupt: %s\n", what);
 	exit(2);
