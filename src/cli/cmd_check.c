@@ -124,23 +124,19 @@ static int salvage(const struct arguments *arguments)
 {
 	CLEANUP(offline_close) struct offline offline = OFFLINE_NONE;
 	struct failure failure = {NULL, NULL};
-	const struct failure nothing = {"nothing could be kept", NULL};
 	struct vault_counts counts;
 	int r = offline_open(&offline, arguments->with.path, &arguments->with.unlock, OFFLINE_SALVAGE,
 			     "unmount it first");
-	int found;
 
 	if (r != EXIT_DONE)
 		return r;
-	found = check_vault(&offline); /* says what is lost */
+	(void)check_vault(&offline); /* says what is lost */
 	r = vault_salvage(offline.vault, &store_sqlite, arguments->salvage, offline_anchored(&offline),
 			  &counts, &failure);
 	if (r < 0)
 		return complain(arguments->salvage, r, &failure);
 	(void)printf("services %" PRIu64 ", keys %" PRIu64 ", fields %" PRIu64 ": salvaged\n",
 		     counts.n_services, counts.n_keys, counts.n_fields);
-	if (found == EXIT_DAMAGED && counts.n_services == 0)
-		return complain(arguments->with.path, -EBADMSG, &nothing);
 	return EXIT_DONE;
 }
 

@@ -23,6 +23,7 @@ struct salvage {
 	uint64_t last_service; /* whose data key was taken last, and which */
 	uint32_t last_generation;
 	unsigned n_in_batch;
+	uint64_t n_taken; /* rows */
 };
 
 /* --- transactions of the new store --- */
@@ -167,6 +168,7 @@ static int take_node(struct salvage *salvage, struct store_node *node)
 		r = entry_take(salvage->to, node);
 	if (r < 0)
 		return r;
+	salvage->n_taken++;
 	if (entry.version > salvage->newest)
 		salvage->newest = entry.version;
 	if (entry.id >= salvage->to->now.header.next_id)
@@ -388,6 +390,8 @@ int vault_salvage(struct vault *vault, const struct store_backend *backend, cons
 		return r;
 	salvage.to = copy;
 	r = take_all(&salvage);
+	if (r == 0 && salvage.n_taken == 0)
+		return fail(reterr, -EBADMSG, "nothing could be kept", NULL);
 	if (r == 0)
 		r = vault_renew(copy, at_least > salvage.newest ? at_least : salvage.newest);
 	if (r == 0)
