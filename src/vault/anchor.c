@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 /* Each slot has a page of its own: a write that is torn spares the other one. */
-#define SLOT_DISTANCE  4096
+#define SLOT_DISTANCE  ((off_t)4096)
 #define N_SLOTS	       2
 
 #define FILE_NAME_SIZE (2 * SEAL_STORE_ID_SIZE + 1)

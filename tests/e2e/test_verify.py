@@ -185,6 +185,26 @@ def test_a_successor_knows_that_the_store_is_damaged(made):
         os.mkdir(made / "new")
 
 
+@pytest.mark.parametrize("recovery", ["resend", "journal"])
+def test_a_successor_notices_that_an_older_store_is_in_its_place(made, recovery):
+    shutil.copy(made.store, made.place / "monday")
+    made.mount(f"--recovery={recovery}")
+    write(made / "prod/cos/bucket/secret_key", b"rotated")
+    wait_for(lambda: made.status()["standby_pid"], "a standby")
+    for end in ("", "-wal", "-shm"):
+        os.unlink(f"{made.store}{end}")
+    shutil.copy(made.place / "monday", made.store)
+    made.store.chmod(0o600)
+    before = made.status()
+    kill(before["standby_pid"])  # which has the store that was there
+    wait_for(lambda: made.status()["standby_pid"] not in (0, before["standby_pid"]), "another standby")
+    made.is_damaged()
+    kill(before["worker_pid"])
+    with refused(errno.EBADMSG):
+        (made / "prod/cos/bucket/secret_key").read_bytes()
+    assert made.status()["verification"] == "damaged"
+
+
 def test_a_read_only_mount_is_verified_too(made):
     take_away(made)
     made.mount("-o", "ro")
@@ -296,6 +316,16 @@ def test_who_asks_for_what_is_not_there_waits_for_the_verification(big):
         "attribute": (errno.ENODATA, "whole"),
         "attributes": ([], "whole"),
     }
+
+
+@pytest.mark.timeout(300)
+def test_who_waits_keeps_nobody_from_what_is_there(big):
+    """Not in the same directory either, and can be interrupted."""
+    big.mount()
+    asked = subprocess.Popen(["stat", big / LAST / "NOSUCH"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert (big / LAST / "HOST").read_text() == f"key-{N_KEYS - 1}"
+    asked.kill()
+    asked.wait(DEADLINE)
 
 
 @pytest.mark.timeout(300)
