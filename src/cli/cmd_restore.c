@@ -28,13 +28,13 @@ static bool is_same_file(const char *one, const char *other)
 	return stat(one, &a) == 0 && stat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-static int note_anchor(const struct offline *offline, struct vault *vault)
+static int note_anchor(const struct offline *offline, struct vault *vault, const char *store)
 {
 	const struct failure unknown = {"is there, but its anchor cannot be written",
 					"an older copy of it will not be noticed"};
 	int r = offline->anchors >= 0 ? vault_anchor_put(vault, offline->anchors) : -ENOENT;
 
-	return r < 0 ? complain_with_reason(offline->path, r, &unknown) : EXIT_DONE;
+	return r < 0 ? complain_with_reason(store, r, &unknown) : EXIT_DONE;
 }
 
 static int accept_in_place(struct offline *offline)
@@ -43,7 +43,7 @@ static int accept_in_place(struct offline *offline)
 
 	if (r < 0)
 		return complain(offline->path, r, NULL);
-	r = note_anchor(offline, offline->vault);
+	r = note_anchor(offline, offline->vault, offline->path);
 	if (r == EXIT_DONE)
 		(void)puts("accepted as it is");
 	return r;
@@ -64,7 +64,7 @@ static int put_back(struct offline *backup, const char *path)
 	r = store_sqlite.open(path, STORE_READ, &store, &failure);
 	if (r == 0)
 		r = vault_open(store, backup->keys, &vault);
-	return r < 0 ? complain(path, r, &failure) : note_anchor(backup, vault);
+	return r < 0 ? complain(path, r, &failure) : note_anchor(backup, vault, path);
 }
 
 int cmd_restore(int argc, char **argv)

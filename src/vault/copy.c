@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* So far ahead that nothing the original writes meanwhile is as new. */
-#define BRANCH_DISTANCE ((uint64_t)1 << 20)
+#define BRANCH_DISTANCE (16 * VAULT_STRANGER_STEP)
 
 int copy_begin(const struct store_backend *backend, const char *where, const struct vault_keys *keys,
 	       struct vault **ret, struct failure *reterr)
@@ -115,7 +115,7 @@ int vault_renew(struct vault *vault, uint64_t at_least)
 		return r;
 	if (vault->now.header.generation < at_least)
 		vault->now.header.generation = at_least;
-	vault->now.header.generation += BRANCH_DISTANCE;
+	vault->now.header.generation += BRANCH_DISTANCE - 1; /* the commit adds 1, and makes it a stranger's */
 	vault->now.is_dirty = true;
 	return vault_commit(vault);
 }
