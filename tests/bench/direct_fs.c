@@ -84,12 +84,20 @@ static int open_session(const char *where, enum store_mode mode, struct vault **
 	return r < 0 ? r : vault_open(store, keys, ret);
 }
 
-static int new_flight(struct flight **ret)
+/* With the verdict on the store, which is there before a request can wait for it. */
+static int new_flight(struct vault *vault, struct flight **ret)
 {
 	CLEANUP(cleanup_close) int fd = -1;
-	int r = flight_create(&fd);
+	enum vault_trust verdict;
+	int r = vault_verify(vault, &verdict);
 
-	return r < 0 ? r : flight_map(fd, ret);
+	if (r == 0)
+		r = flight_create(&fd);
+	if (r == 0)
+		r = flight_map(fd, ret);
+	if (r == 0)
+		atomic_store(&(*ret)->trust, verdict);
+	return r;
 }
 
 static int replay_init(struct fs *fs, int init)
@@ -131,7 +139,7 @@ static int serve(const char *key_file, const struct mount_request *request, bool
 	if (r == 0)
 		r = open_session(request->store, STORE_WRITE, &config.writer, reterr);
 	if (r == 0)
-		r = new_flight(&config.flight);
+		r = new_flight(config.reader, &config.flight);
 	if (r == 0)
 		r = mount_fs(request, &config, &fs, reterr);
 	if (r < 0)
