@@ -4,13 +4,15 @@
  *
  * One piece of shared memory for each mount.  The supervisor makes it and keeps it; every worker maps it, locks
  * it, and writes down what it is at.  It never needs to reach a disk: when the machine dies, so do the requests
- * that it speaks of.  It holds no key, and a value in plain only in slots; names of files that were made and are not stored yet
+ * that it speaks of.  It holds no key, and a value in plain only in received and slots; names of files that were made and are not stored yet
  * are in it, so its pages are locked, and wiped when they are done with.
  *
  * One worker at a time writes to it.  It may be killed between any two stores, so what belongs together is made
  * valid by one last store.  A successor trusts what it finds as it trusts the supervisor.
  *
- *   loop, writer   the request that each thread is at: one that kills worker after worker is found there
+ *   loop, writer   the request that each thread is at: one that kills worker after worker is found there.  The kernel writes
+ *                  it there itself, so that a worker that stops right after has it; what follows its header, in received,
+ *                  in one piece with it: a request read in two costs the kernel more than all else that is written down
  *   done           which requests a transaction carries out, written before it commits, and not over the record of the
  *                  one before.  A record is true if and only if the store's generation is its generation; so the successor knows of each request that
  *                  comes again whether it was carried out (fs/inherit.h)
@@ -31,7 +33,7 @@
 #include <stdint.h>
 
 /* Of this layout. Another one cannot be handed over to a running mount's next worker. */
-#define FLIGHT_VERSION 3
+#define FLIGHT_VERSION 4
 
 /* Marks the number of a request that the kernel sends again (FUSE_UNIQUE_RESEND, protocol 7.40). */
 #define FLIGHT_RESENT  ((uint64_t)1 << 63)
@@ -45,7 +47,10 @@ struct flight_request {
 	uint32_t ids[4];
 };
 
-#define FLIGHT_DONE_MAX 4096
+/* Of the longest request, without its header. */
+#define FLIGHT_RECEIVED_SIZE (131072 + 4096 - sizeof(struct flight_request))
+
+#define FLIGHT_DONE_MAX	     4096
 
 struct flight_done {
 	atomic_uint_least64_t generation; /* 0: not valid */
@@ -113,6 +118,8 @@ struct flight {
 	/* What the supervisor says of the mount (its struct control_status), in case that it is killed. */
 	unsigned char mount[FLIGHT_MOUNT_SIZE];
 	struct flight_request loop;
+	unsigned char
+		received[FLIGHT_RECEIVED_SIZE]; /* what follows that header; wiped when it is answered */
 	struct flight_request writer;
 	atomic_uint_least64_t n_requests; /* answered by the loop, or queued, by all workers of the mount */
 	atomic_uint_least64_t n_resent;	  /* that came a second time */

@@ -68,7 +68,7 @@ void absence_end(struct absence *absence)
 int absence_wait(struct fs *fs)
 {
 	struct absence *absence = &fs->absence;
-	const struct fuse_in_header *in = (const void *)fs->receive->data;
+	const struct fuse_in_header *in = fs->receive;
 	struct waiting_request *request;
 
 	/* In the journal each has a slot, and the loop needs some to go on. */

@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 /* A request is at most this long: the header, the largest WRITE, and what the kernel asks for besides. */
-#define RECEIVE_SIZE   (WRITE_MAX + 4096)
 
 /* Plaintext kept for readers: an eighth of the arena. Writers' copies may take a half; the rest is for work.
  */
@@ -58,10 +57,9 @@ static int new_session(struct fs *fs)
 static int start(struct fs *fs, const struct fs_config *config, struct vault **writer)
 {
 	uint32_t worker;
-	int r = secret_new(fs->arena, RECEIVE_SIZE, &fs->receive);
+	int r;
 
-	if (r < 0)
-		return r;
+	fs->receive = (unsigned char *)fs->flight + offsetof(struct flight, loop);
 	fs->listing = malloc(LISTING_MAX);
 	if (!fs->listing)
 		return -ENOMEM;
@@ -123,15 +121,16 @@ static bool knows_parallel_dirops(struct bytes init)
 
 int fs_replay_init(struct fs *fs, struct bytes init)
 {
-	struct fuse_buf buffer = {.size = init.len, .mem = fs->receive->data};
+	/* Not where requests are received: a predecessor still is at one there. */
+	CLEANUP(cleanup_free) void *request = malloc(init.len);
+	struct fuse_buf buffer = {.size = init.len, .mem = request};
 
-	if (init.len > fs->receive->cap)
-		return -EPROTO;
-	memcpy(fs->receive->data, init.data, init.len);
+	if (!request)
+		return -ENOMEM;
+	memcpy(request, init.data, init.len);
 	fs->is_replaying = knows_parallel_dirops(init);
 	fuse_session_process_buf(fs->session, &buffer);
 	fs->is_replaying = false;
-	explicit_bzero(fs->receive->data, init.len);
 	return fuse_session_exited(fs->session) ? -EPROTO : 0;
 }
 
@@ -244,7 +243,6 @@ void fs_free(struct fs *fs)
 	vault_close(fs->reader);
 	inherit_destroy(&fs->inherited);
 	journal_destroy(&fs->journal);
-	secret_free(fs->receive);
 	free(fs->listing);
 	free(fs);
 }

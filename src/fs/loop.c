@@ -1,7 +1,8 @@
 /*
  * The receive loop: our own, because libfuse keeps its request buffers and with them the values that were
- * written. Requests are read into one locked buffer, which is wiped after each.  (The kernel can't read a
- * request into memfd_secret memory: it must be ordinary.)
+ * written. Requests are read into one locked buffer, which is wiped after each: the flight record's, so that
+ * a worker that stops before its first instruction is known to have one.  (The kernel can't read a request
+ * into memfd_secret memory: it must be ordinary.)
  */
 #include "flight.h"
 #include "private.h"
@@ -38,19 +39,11 @@ static void answer_unknown(struct fs *fs, const struct fuse_in_header *in, size_
 }
 
 _Static_assert(sizeof(struct flight_request) == sizeof(struct fuse_in_header) &&
-		       offsetof(struct flight_request, unique) == offsetof(struct fuse_in_header, unique),
+		       offsetof(struct flight_request, unique) == offsetof(struct fuse_in_header, unique) &&
+		       offsetof(struct flight, received) ==
+			       offsetof(struct flight, loop) + sizeof(struct flight_request) &&
+		       RECEIVE_SIZE == sizeof(struct flight_request) + FLIGHT_RECEIVED_SIZE,
 	       "the kernel writes the one into the other");
-
-/* What the loop is at, in case that it does not come back from it. */
-static void enter(struct fs *fs, const struct fuse_in_header *in)
-{
-	struct flight_request *at = &fs->flight->loop;
-
-	fs->request = *in;
-	at->ino = in->nodeid;
-	at->opcode = in->opcode;
-	atomic_store(&at->unique, in->unique);
-}
 
 static void leave(struct fs *fs)
 {
@@ -87,8 +80,8 @@ static void process(struct fs *fs, const struct fuse_buf *buffer)
 
 static void dispatch(struct fs *fs, size_t len)
 {
-	const struct fuse_in_header *in = (const void *)fs->receive->data;
-	const struct fuse_buf buffer = {.size = len, .mem = fs->receive->data};
+	const struct fuse_in_header *in = fs->receive;
+	const struct fuse_buf buffer = {.size = len, .mem = fs->receive};
 
 	if (in->opcode > LIBFUSE_LAST)
 		answer_unknown(fs, in, len);
@@ -98,7 +91,7 @@ static void dispatch(struct fs *fs, size_t len)
 
 static void answer(struct fs *fs, size_t len)
 {
-	struct fuse_in_header *in = (void *)fs->receive->data;
+	struct fuse_in_header *in = fs->receive;
 
 	if (fs->is_request_repeated && (in->opcode == FUSE_OPEN || in->opcode == FUSE_CREATE)) {
 		open_files_forget_opened_by(&fs->open_files, in->unique);
@@ -113,14 +106,12 @@ static void answer(struct fs *fs, size_t len)
 
 static void handle(struct fs *fs, size_t len, bool is_repeated)
 {
-	const struct fuse_in_header *in = (const void *)fs->receive->data;
-
-	fs->is_request_repeated = is_repeated || in->unique & FLIGHT_RESENT;
-	enter(fs, in);
+	fs->request = *(const struct fuse_in_header *)fs->receive;
+	fs->is_request_repeated = is_repeated || fs->request.unique & FLIGHT_RESENT;
 	notice_commits(fs);
 	answer(fs, len);
 	leave(fs);
-	explicit_bzero(fs->receive->data, len);
+	explicit_bzero(fs->receive, len);
 }
 
 /* They were looked at before, and what they ask for could not be said. */
@@ -129,13 +120,13 @@ static void handle_waiting(struct fs *fs, struct waiting_request *request)
 	while (request) {
 		struct waiting_request *next = request->next;
 
-		memcpy(fs->receive->data, request->request, request->len);
+		memcpy(fs->receive, request->request, request->len);
 		fs->is_request_repeated = request->is_repeated;
-		enter(fs, (const void *)fs->receive->data);
+		fs->request = *(const struct fuse_in_header *)fs->receive;
 		notice_commits(fs);
 		dispatch(fs, request->len);
 		leave(fs);
-		explicit_bzero(fs->receive->data, request->len);
+		explicit_bzero(fs->receive, request->len);
 		waiting_request_free(request);
 		request = next;
 		if (!request)
@@ -148,8 +139,8 @@ static void handle_slot(struct fs *fs, struct flight_slot *slot, size_t len, boo
 {
 	bool has_no_answer;
 
-	memcpy(fs->receive->data, slot->request, len);
-	has_no_answer = journal_has_no_answer((const void *)fs->receive->data);
+	memcpy(fs->receive, slot->request, len);
+	has_no_answer = journal_has_no_answer(fs->receive);
 	handle(fs, len, is_repeated);
 	if (has_no_answer)
 		journal_give_back(&fs->journal, slot);
@@ -187,25 +178,12 @@ static void run_journal(struct fs *fs)
 	inherit_end(fs);
 }
 
-/* The header first of all into the flight record: a worker that stops here has the request. */
-static ssize_t receive(struct fs *fs)
-{
-	struct flight_request *at = &fs->flight->loop;
-	struct iovec parts[] = {
-		{at, sizeof(*at)},
-		{fs->receive->data + sizeof(*at), fs->receive->cap - sizeof(*at)},
-	};
-	ssize_t n = readv(fs->fuse_fd, parts, 2);
-
-	memcpy(fs->receive->data, at, sizeof(*at));
-	return n;
-}
-
 /* The next request, answered or queued: 0, or -errno of read(2). */
 static int read_one(struct fs *fs)
 {
 	struct flight_slot *slot = fs->journal.flight ? journal_take(&fs->journal) : NULL;
-	ssize_t n = slot ? read(fs->fuse_fd, slot->request, sizeof(slot->request)) : receive(fs);
+	ssize_t n = slot ? read(fs->fuse_fd, slot->request, sizeof(slot->request))
+			 : read(fs->fuse_fd, fs->receive, RECEIVE_SIZE);
 	int r = n < 0 ? -errno : (n < (ssize_t)sizeof(struct fuse_in_header) ? -EPROTO : 0);
 
 	if (r < 0 && slot)

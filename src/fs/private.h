@@ -29,6 +29,7 @@
 
 /* The largest WRITE: receive buffers are this and a page. */
 #define WRITE_MAX     131072
+#define RECEIVE_SIZE  (WRITE_MAX + 4096)
 
 /* Replies to READDIR larger than this are cut: the kernel comes again. */
 #define LISTING_MAX   131072
@@ -42,9 +43,9 @@ struct fs {
 	struct inherited inherited;
 	bool has_inherited; /* requests may come again that were carried out: the loop's */
 	struct journal journal;
-	struct keep keep;	/* the loop's */
-	struct secret *receive; /* the request being answered; wiped after each */
-	char *listing;		/* a reply to READDIR being filled; what was used is wiped after each */
+	struct keep keep; /* the loop's */
+	void *receive;	  /* the request being answered, in the flight record; wiped after each */
+	char *listing;	  /* a reply to READDIR being filled; what was used is wiped after each */
 	struct fuse_in_header request; /* its header, as it came */
 	bool is_request_repeated;      /* a predecessor had it already */
 	bool is_storing_taken;	       /* op_write, op_flush or op_fsync had it */

@@ -153,6 +153,7 @@ void recover_go(struct supervisor *supervisor)
 
 	memcpy(supervisor->flight->mount, &supervisor->status, sizeof(supervisor->status));
 	atomic_store(&supervisor->flight->loop.unique, 0);
+	explicit_bzero(supervisor->flight->received, sizeof(supervisor->flight->received));
 	atomic_store(&supervisor->flight->writer.unique, 0);
 	atomic_store(&supervisor->flight->n_waiting, 0);
 	atomic_store(&supervisor->flight->n_parked, 0);

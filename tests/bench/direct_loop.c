@@ -24,9 +24,9 @@ static void answer_unknown(struct fs *fs, const struct fuse_in_header *in, size_
 
 static int read_one(struct fs *fs)
 {
-	const struct fuse_in_header *in = (const void *)fs->receive->data;
-	struct fuse_buf buffer = {.mem = fs->receive->data};
-	ssize_t n = read(fs->fuse_fd, fs->receive->data, fs->receive->cap);
+	const struct fuse_in_header *in = fs->receive;
+	struct fuse_buf buffer = {.mem = fs->receive};
+	ssize_t n = read(fs->fuse_fd, fs->receive, RECEIVE_SIZE);
 
 	if (n < 0)
 		return -errno;
@@ -37,7 +37,7 @@ static int read_one(struct fs *fs)
 		answer_unknown(fs, in, (size_t)n);
 	else
 		fuse_session_process_buf(fs->session, &buffer);
-	explicit_bzero(fs->receive->data, (size_t)n);
+	explicit_bzero(fs->receive, (size_t)n);
 	return 0;
 }
 
