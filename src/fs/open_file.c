@@ -413,8 +413,9 @@ void open_files_adopt(struct open_files *files, struct vault *vault, uint64_t ge
 		uint64_t fh = idle_get(files->flight, i, generation, &idle);
 		int r = fh != 0 ? adopt(files, vault, fh, &idle, i) : -ENOENT;
 
-		if (r < 0) /* replaced, damaged, no memory: its holder is told EIO; or free, and perhaps not
-			      wiped yet */
+		if (r < 0 &&
+		    !idle_is_locked(files->flight, atomic_load(&files->flight->idle[i].fh))) /* replaced,
+		     damaged, no memory: its holder is told EIO; or free, and perhaps not wiped yet */
 			idle_remove(files->flight, i);
 	}
 }

@@ -34,6 +34,8 @@ int fs_change_slots(struct fs *fs, const struct vault_slot_change *change, fs_sl
 	struct slots_job *slots;
 	struct job *job;
 
+	if (fs->is_locked)
+		return -ENOKEY;
 	if (!fs->writer)
 		return -EROFS;
 	slots = calloc(1, sizeof(*slots));
