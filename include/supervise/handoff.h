@@ -21,14 +21,19 @@
  *                                     <------ COUNTS
  *   CHECK + the socket of a client    ------> answers that client itself, as control.h says
  *   SLOT + the socket of a client     ------> the same
+ *   LEAVE                             ------> carries out what it has, wipes its keys, and ends
+ *
+ * A worker of a locked mount (OPEN with LOCKED, and nothing to read on the second descriptor) has no keys: it
+ * says UNLOCKED at once, and from GO on it answers what needs a key with ENOKEY.  One that is to unlock such
+ * a mount (EXAMINE) is a first one for the store, and a successor for the kernel.
  *
  * So a wrong key never makes a mount appear, and a successor is ready before it is needed.  A worker ends
- * when the device says that the mount is gone, and one that waits when its socket is closed; there is no
- * message to stop it.  The supervisor keeps the fuse descriptor, the INIT bytes (a memfd, read by pread from
+ * when the device says that the mount is gone, or at LEAVE, and one that waits when its socket is closed.
+ * The supervisor keeps the fuse descriptor, the INIT bytes (a memfd, read by pread from
  * offset 0 to its end) and the flight record, for every worker of the mount.
  *
  * --- one message, one packet of 512 bytes, integers in the byte order of the machine ---
- *   0   4 version = 3      4   4 kind (enum handoff_kind)
+ *   0   4 version = 4      4   4 kind (enum handoff_kind)
  *   8   4 flags (START: JOURNAL, OPEN: the others), negative errno (FAILED, and UNLOCKED if it
  *         warns), else 0
  *  12   4 how the secret unlocks, an enum vault_unlock_kind that is passed on unread (OPEN), else 0
@@ -48,7 +53,7 @@
 
 #include <stdint.h>
 
-#define HANDOFF_VERSION 3
+#define HANDOFF_VERSION 4
 
 enum handoff_fd {
 	HANDOFF_CONTROL_FD = 3,
@@ -68,6 +73,7 @@ enum handoff_kind {
 	HANDOFF_ROOT,
 	HANDOFF_GO,
 	HANDOFF_SLOT,
+	HANDOFF_LEAVE,
 	HANDOFF_KIND_END,
 };
 
@@ -76,6 +82,8 @@ enum handoff_flag {
 	HANDOFF_SYSLOG = 2,    /* the worker's log goes there and not to standard error */
 	HANDOFF_SUCCESSOR = 8, /* another worker had the mount before */
 	HANDOFF_JOURNAL = 4,   /* the kernel does not send requests again, so they are kept (fs.h) */
+	HANDOFF_LOCKED = 16,   /* it has no keys, and is given none */
+	HANDOFF_EXAMINE = 32,  /* the store is examined as before a mount: it was locked */
 };
 
 /* What a worker knows of itself. */

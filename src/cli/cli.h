@@ -28,6 +28,8 @@ int cmd_check(int argc, char **argv);
 int cmd_backup(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_upgrade(int argc, char **argv);
+int cmd_lock(int argc, char **argv);
+int cmd_unlock(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_supervise(int argc, char **argv);
 

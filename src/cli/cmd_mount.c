@@ -101,39 +101,14 @@ static const struct argp argp = {
 
 /* --- before: the store is ours alone, the mount point is fit, and what unlocks is at hand --- */
 
-/* The secret waits for the worker in a pipe, whose pages belong to the kernel and are never swapped. */
-static int secret_into_pipe(const struct secret *secret, int *ret_fd)
-{
-	CLEANUP(cleanup_close) int from = -1, to = -1;
-	int ends[2];
-
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-		return -errno;
-	from = ends[0];
-	to = ends[1];
-	if (write(to, secret->data, secret->len) != (ssize_t)secret->len || fcntl(from, F_SETFL, 0) < 0)
-		return -EIO;
-	*ret_fd = take_fd(&from);
-	return 0;
-}
-
-DEFINE_CLEANUP(struct arena *, arena_free)
-
 static int get_secret(const struct arguments *arguments, struct supervise_config *config)
 {
-	CLEANUP(cleanup_arena_free) struct arena *arena = NULL;
-	CLEANUP(unlock_wipe) struct unlock unlock = {.secret = NULL};
-	struct failure failure = {NULL, NULL};
-	int r = arena_new(ARENA_SIZE_MIN, &arena, &failure);
+	enum vault_unlock_kind kind;
+	int r = unlock_get_as_pipe(&arguments->unlock, arguments->store, &kind, &config->secret);
 
-	if (r < 0)
-		return complain(arguments->store, r, &failure);
-	r = unlock_get(&arguments->unlock, arguments->store, arena, &unlock);
-	if (r != 0)
-		return r;
-	config->unlock_kind = unlock.kind;
-	r = secret_into_pipe(unlock.secret, &config->secret);
-	return r < 0 ? complain(arguments->store, r, NULL) : 0;
+	if (r == 0)
+		config->unlock_kind = kind;
+	return r;
 }
 
 static bool is_empty(const char *directory)

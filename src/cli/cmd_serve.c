@@ -63,7 +63,7 @@ static int unlock(struct serve *serve, uint32_t kind, struct failure *reterr)
 	if (r < 0)
 		return r;
 	by.secret = secret_bytes(secret);
-	r = serve->is_first ? store_sqlite.prepare(serve->store, reterr) : 0;
+	r = serve->is_first || serve->is_examining ? store_sqlite.prepare(serve->store, reterr) : 0;
 	if (r < 0)
 		return r;
 	r = store_sqlite.open(serve->store, STORE_READ, &store, reterr);
@@ -131,7 +131,12 @@ static int take_mount(struct serve *serve, struct sessions *sessions, struct fai
 		.flight = serve->flight,
 		.has_journal = message.code & HANDOFF_JOURNAL,
 		.is_first = serve->is_first,
+		.is_locked = serve->is_locked,
 	};
+	/* What was known of the store before the mount was locked may not be true of it any more. */
+	if (serve->is_examining)
+		(void)atomic_compare_exchange_strong(&serve->flight->trust, &(unsigned){VAULT_WHOLE},
+						     VAULT_UNVERIFIED);
 	serve_judge(serve, serve->verdict);
 	*sessions = (struct sessions){NULL, NULL}; /* fs_new has them */
 	r = fs_new(&config, &serve->fs, reterr);
@@ -150,7 +155,7 @@ static int wait_for_turn(struct serve *serve)
 		return r;
 	serve->lock = fds[0];
 	serve->listener = fds[1];
-	is_old = fs_is_older(serve->fs);
+	is_old = serve->is_locked ? 0 : fs_is_older(serve->fs);
 	if (is_old < 0)
 		return is_old;
 	if (is_old) {
@@ -158,7 +163,7 @@ static int wait_for_turn(struct serve *serve)
 		serve_judge(serve, VAULT_DAMAGED);
 	}
 	r = fs_take_over(serve->fs);
-	if (r == 0)
+	if (r == 0 && !serve->is_locked)
 		r = serve_verify_start(serve);
 	return r < 0 ? r : serve_control_start(serve);
 }
@@ -177,6 +182,31 @@ static int examine(struct serve *serve, struct vault *vault, struct failure *ret
 	return r < 0 ? fail(reterr, r, "cannot be verified", NULL) : 0;
 }
 
+/* The store, unlocked and examined. */
+static int take_store(struct serve *serve, uint32_t kind, struct sessions *ret, struct failure *reterr)
+{
+	int r = unlock(serve, kind, reterr);
+
+	if (r == 0)
+		r = open_sessions(serve, ret, reterr);
+	if (r == 0 && (serve->is_first || serve->is_examining))
+		r = examine(serve, ret->reader, reterr);
+	return r;
+}
+
+static void understand(struct serve *serve, const struct handoff_message *open)
+{
+	bool is_by_person = open->unlock_kind != VAULT_BY_ROOT && !(open->code & HANDOFF_LOCKED);
+
+	serve->is_read_only = open->code & HANDOFF_READ_ONLY;
+	serve->is_locked = open->code & HANDOFF_LOCKED;
+	serve->is_examining = open->code & HANDOFF_EXAMINE;
+	serve->is_adopting = is_by_person && open->code & HANDOFF_SUCCESSOR;
+	serve->is_first = is_by_person && !(open->code & HANDOFF_SUCCESSOR);
+	if (open->code & HANDOFF_SYSLOG)
+		log_to_syslog();
+}
+
 static int start(struct serve *serve, struct failure *reterr)
 {
 	const struct failure damaged = {
@@ -191,20 +221,17 @@ static int start(struct serve *serve, struct failure *reterr)
 	if (r < 0)
 		return r;
 	serve->anchors = fds[0];
-	serve->is_read_only = open.code & HANDOFF_READ_ONLY;
-	serve->is_adopting = open.unlock_kind != VAULT_BY_ROOT && open.code & HANDOFF_SUCCESSOR;
-	serve->is_first = open.unlock_kind != VAULT_BY_ROOT && !(open.code & HANDOFF_SUCCESSOR);
-	if (open.code & HANDOFF_SYSLOG)
-		log_to_syslog();
+	understand(serve, &open);
+	if (serve->is_locked) {
+		(void)close(HANDOFF_SECRET_FD);
+		cleanup_close(&serve->anchors);
+		serve->anchors = -1;
+	}
 	r = seal_start();
 	if (r == 0)
-		r = arena_new(ARENA_SIZE, &serve->arena, reterr);
-	if (r == 0)
-		r = unlock(serve, open.unlock_kind, reterr);
-	if (r == 0)
-		r = open_sessions(serve, &sessions, reterr);
-	if (r == 0 && serve->is_first)
-		r = examine(serve, sessions.reader, reterr);
+		r = arena_new(serve->is_locked ? ARENA_SIZE_MIN : ARENA_SIZE, &serve->arena, reterr);
+	if (r == 0 && !serve->is_locked)
+		r = take_store(serve, open.unlock_kind, &sessions, reterr);
 	if (r == 0)
 		r = handoff_tell_unlocked(serve->verdict >= VAULT_PARTLY_DAMAGED ? -EBADMSG : 0, &damaged);
 	if (r == 0)

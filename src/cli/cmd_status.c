@@ -89,6 +89,12 @@ static const struct {
 	{"changes", offsetof(struct handoff_counts, n_changes)},
 };
 
+/* A worker without keys knows nothing of what is in the store, and has nothing open. */
+static bool has_counts(const struct control_status *status)
+{
+	return status->has_counts && status->locked_since == 0;
+}
+
 /* A count is null when the worker did not say it. */
 static void print_json(const struct control_status *status)
 {
@@ -105,7 +111,7 @@ static void print_json(const struct control_status *status)
 		const void *at = (const char *)&status->counts + counts[i].offset;
 
 		(void)printf(", \"%s\": ", counts[i].name);
-		if (status->has_counts)
+		if (has_counts(status))
 			(void)printf("%" PRIu64, *(const uint64_t *)at);
 		else
 			(void)fputs("null", stdout);
@@ -122,6 +128,10 @@ static void print_json(const struct control_status *status)
 		(void)fputs("null", stdout);
 	(void)printf(", \"verification\": \"%s\", \"anchor\": %s", trusts[trust_of(status)].word,
 		     status->has_anchor ? "true" : "false");
+	if (status->locked_since != 0)
+		(void)printf(", \"locked_since\": %" PRId64, status->locked_since);
+	else
+		(void)fputs(", \"locked_since\": null", stdout);
 	(void)printf(", \"kernel_lacks\": [%s]}",
 		     status->kernel_lacks & CONTROL_LACKS_RESEND ? "\"resend\"" : "");
 }
@@ -138,14 +148,14 @@ static void print_all_json(const struct control_status *all, size_t n)
 
 /* --- for people --- */
 
-static void print_time(int64_t seconds)
+static void print_time(const char *what, int64_t seconds)
 {
 	time_t since = (time_t)seconds;
 	struct tm local;
 	char text[64];
 
 	if (localtime_r(&since, &local) && strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S %z", &local) > 0)
-		(void)printf("  since       %s\n", text);
+		(void)printf("  %-10s  %s\n", what, text);
 }
 
 static void print_counts(const struct handoff_counts *of)
@@ -181,7 +191,9 @@ static void print_text(const struct control_status *status)
 	(void)fputs("\n  store       ", stdout);
 	print_path(stdout, status->store);
 	(void)puts(status->is_read_only ? " (read-only)" : "");
-	print_time(status->since);
+	print_time("since", status->since);
+	if (status->locked_since != 0)
+		print_time("LOCKED", status->locked_since);
 	if (status->is_orphan)
 		(void)puts("  supervisor  was killed; 'keyfs mount' takes the mount over");
 	else
@@ -193,7 +205,7 @@ static void print_text(const struct control_status *status)
 	(void)printf("  records     %s\n", trusts[trust_of(status)].sentence);
 	if (!status->has_anchor)
 		(void)puts("  anchor      none: an older store that is put back is not noticed");
-	if (status->has_counts)
+	if (has_counts(status))
 		print_counts(&status->counts);
 	(void)printf("  kernel      %s\n",
 		     status->kernel_lacks & CONTROL_LACKS_RESEND

@@ -203,6 +203,8 @@ static void *control_thread(void *argument)
 			on_check(serve, take_fd(&fds[0]));
 		else if (message.kind == HANDOFF_SLOT)
 			serve_slot(serve, take_fd(&fds[0]));
+		else if (message.kind == HANDOFF_LEAVE)
+			fs_leave(serve->fs);
 		handoff_close_fds(fds);
 	}
 	if (!atomic_load(&serve->is_stopping))

@@ -1,12 +1,14 @@
 /* What unlocks a store. */
 #include "unlock.h"
 
+#include "cleanup.h"
 #include "cli.h"
 #include "key_file.h"
 #include "seal.h"
 #include "terminal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -206,6 +208,41 @@ int unlock_get(const struct unlock_options *options, const char *name, struct ar
 		r = ask("Passphrase for", name, arena, &ret->secret, &failure);
 	}
 	return r < 0 ? complain(subject, r, &failure) : 0;
+}
+
+static int secret_into_pipe(const struct secret *secret, int *ret_fd)
+{
+	CLEANUP(cleanup_close) int from = -1, to = -1;
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
+	from = ends[0];
+	to = ends[1];
+	if (write(to, secret->data, secret->len) != (ssize_t)secret->len || fcntl(from, F_SETFL, 0) < 0)
+		return -EIO;
+	*ret_fd = take_fd(&from);
+	return 0;
+}
+
+DEFINE_CLEANUP(struct arena *, arena_free)
+
+int unlock_get_as_pipe(const struct unlock_options *options, const char *name,
+		       enum vault_unlock_kind *ret_kind, int *ret_fd)
+{
+	CLEANUP(cleanup_arena_free) struct arena *arena = NULL;
+	CLEANUP(unlock_wipe) struct unlock unlock = {.secret = NULL};
+	struct failure failure = {NULL, NULL};
+	int r = arena_new(ARENA_SIZE_MIN, &arena, &failure);
+
+	if (r < 0)
+		return complain(name, r, &failure);
+	r = unlock_get(options, name, arena, &unlock);
+	if (r != 0)
+		return r;
+	*ret_kind = unlock.kind;
+	r = secret_into_pipe(unlock.secret, ret_fd);
+	return r < 0 ? complain(name, r, NULL) : 0;
 }
 
 /* An existing key file is used as it is. An exit code. */

@@ -54,6 +54,13 @@ int unlock_get(const struct unlock_options *options, const char *name, struct ar
 	       struct unlock *ret);
 
 /*
+ * The same for a worker: the read end of a pipe that holds it, close on exec, and how it unlocks.  The pipe's
+ * pages belong to the kernel and are never swapped.
+ */
+int unlock_get_as_pipe(const struct unlock_options *options, const char *name,
+		       enum vault_unlock_kind *ret_kind, int *ret_fd);
+
+/*
  * The same for a store that is to be made: a key file that is not there yet is made, and *ret_made is then
  * its path; the terminal is asked twice.
  */

@@ -19,6 +19,7 @@ static const unsigned n_fds_of[] = {
 	[HANDOFF_CHECK] = 1,		       /* the client */
 	[HANDOFF_ROOT] = 1,  [HANDOFF_GO] = 2, /* lock, listener */
 	[HANDOFF_SLOT] = 1,		       /* the client */
+	[HANDOFF_LEAVE] = 0,
 };
 
 int handoff_send(int socket, const struct handoff_message *message, const int *fds, unsigned n_fds)

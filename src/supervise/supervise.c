@@ -29,6 +29,10 @@ static void reap(struct supervisor *supervisor)
 			recover_on_active_gone(supervisor, status);
 		else if (pid == supervisor->standby.pid)
 			recover_on_standby_gone(supervisor, status);
+		else if (pid == supervisor->locking.candidate.pid)
+			lock_on_candidate_gone(supervisor);
+		else if (pid == supervisor->locking.sweeper)
+			lock_on_swept(supervisor);
 	}
 }
 
@@ -56,6 +60,7 @@ static void expire(struct supervisor *supervisor)
 		recover_watch(supervisor);
 	if (supervisor->upgrade.next <= now)
 		upgrade_expire(supervisor);
+	lock_expire(supervisor);
 	if (supervisor->deadline > now)
 		return;
 	switch (supervisor->phase) {
@@ -87,7 +92,7 @@ static void expire(struct supervisor *supervisor)
 	}
 }
 
-enum { POLL_SIGNALS, POLL_ACTIVE, POLL_STANDBY, POLL_LISTENER, POLL_REPORT, POLL_CLIENTS };
+enum { POLL_SIGNALS, POLL_ACTIVE, POLL_STANDBY, POLL_CANDIDATE, POLL_LISTENER, POLL_REPORT, POLL_CLIENTS };
 enum { POLL_END = POLL_CLIENTS + CLIENTS_MAX };
 
 /* A negative descriptor is one that poll leaves out. */
@@ -99,6 +104,7 @@ static void wait_for_events(struct supervisor *supervisor, struct pollfd fds[POL
 	fds[POLL_SIGNALS] = (struct pollfd){supervisor->signals, POLLIN, 0};
 	fds[POLL_ACTIVE] = (struct pollfd){supervisor->active.control, POLLIN, 0};
 	fds[POLL_STANDBY] = (struct pollfd){supervisor->standby.control, POLLIN, 0};
+	fds[POLL_CANDIDATE] = (struct pollfd){supervisor->locking.candidate.control, POLLIN, 0};
 	fds[POLL_LISTENER] = (struct pollfd){is_answering ? supervisor->listener : -1, POLLIN, 0};
 	fds[POLL_REPORT] = (struct pollfd){supervisor->report, 0, 0};
 	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
@@ -108,7 +114,7 @@ static void wait_for_events(struct supervisor *supervisor, struct pollfd fds[POL
 			(struct pollfd){client->fd, client->wait == WAIT_REQUEST ? POLLIN : 0, 0};
 	}
 	const int64_t others[] = {supervisor->deadline, supervisor->start_at, supervisor->watch.next,
-				  supervisor->upgrade.next};
+				  supervisor->upgrade.next, supervisor->locking.next};
 
 	for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (others[i] < first)
@@ -126,6 +132,8 @@ static void handle_events(struct supervisor *supervisor, const struct pollfd fds
 		worker_read(supervisor, &supervisor->active);
 	if (fds[POLL_STANDBY].revents)
 		worker_read(supervisor, &supervisor->standby);
+	if (fds[POLL_CANDIDATE].revents)
+		worker_read(supervisor, &supervisor->locking.candidate);
 	if (fds[POLL_SIGNALS].revents)
 		read_signals(supervisor);
 	if (fds[POLL_REPORT].revents && supervisor->report >= 0)
@@ -195,14 +203,15 @@ static void open_state(struct supervisor *supervisor)
 
 static void begin(struct supervisor *supervisor)
 {
+	const struct worker_secret secret = {.fd = supervisor->secret,
+					     .unlock_kind = supervisor->config->unlock_kind};
 	struct failure failure = {NULL, NULL};
 	int r;
 
 	open_state(supervisor);
 	supervisor->signals = open_signals();
 	r = supervisor->signals < 0 ? -errno
-				    : worker_start(supervisor, &supervisor->active, supervisor->secret,
-						   supervisor->config->unlock_kind, &failure);
+				    : worker_start(supervisor, &supervisor->active, &secret, &failure);
 	cleanup_close(&supervisor->secret);
 	supervisor->secret = -1;
 	if (r < 0) {
@@ -229,6 +238,7 @@ static struct supervisor supervisor_of(const struct supervise_config *config,
 		.start_at = NO_DEADLINE,
 		.watch = {.next = NO_DEADLINE},
 		.upgrade = {.next = NO_DEADLINE},
+		.locking = {.candidate = {.control = -1}, .root = -1, .next = NO_DEADLINE},
 		.root = -1,
 		.flight_fd = -1,
 		.runtime = -1,

@@ -1,5 +1,6 @@
 /* The supervisor's parts that need no mount: messages, the claim on a store, mount points. */
 #include "child.h"
+#include "control.h"
 #include "handoff.h"
 #include "mount_point.h"
 #include "mount_table.h"
@@ -70,6 +71,35 @@ static void message_has_the_documented_layout(void **state)
 	assert_int_equal(offsetof(struct handoff_message, what), 80);
 	assert_int_equal(offsetof(struct handoff_message, hint), 272);
 	assert_int_equal(sizeof(struct handoff_message), 512);
+}
+
+/* Whoever has the other end of the socket may be of another build. */
+static void control_packets_have_the_documented_layout(void **state)
+{
+	(void)state;
+	assert_int_equal(sizeof(struct control_request), 16);
+	assert_int_equal(offsetof(struct control_request, kind), 4);
+	assert_int_equal(offsetof(struct control_request, flags), 8);
+	assert_int_equal(CONTROL_LOCK, 8);
+	assert_int_equal(CONTROL_UNLOCK, 9);
+	assert_int_equal(offsetof(struct control_status, locked_since) + sizeof(int64_t),
+			 sizeof(struct control_status));
+	assert_int_equal(offsetof(struct control_result, code), 4);
+	assert_int_equal(offsetof(struct control_result, what), 16);
+	assert_int_equal(offsetof(struct control_result, hint), 16 + HANDOFF_WHAT_SIZE);
+}
+
+static void message_to_leave_brings_nothing(void **state)
+{
+	const struct place *place = *state;
+	struct handoff_message message = {.kind = HANDOFF_LEAVE}, received;
+	int fds[HANDOFF_FDS_MAX];
+
+	assert_int_equal(handoff_send(place->ends[0], &message, NULL, 0), 0);
+	assert_int_equal(handoff_receive(place->ends[1], &received, fds), 0);
+	assert_int_equal(received.kind, HANDOFF_LEAVE);
+	assert_int_equal(handoff_send(place->ends[0], &message, place->ends, 1), 0);
+	assert_int_equal(handoff_receive(place->ends[1], &received, fds), -EPROTO);
 }
 
 static void message_brings_its_descriptors(void **state)
@@ -314,6 +344,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(message_has_the_documented_layout),
+		cmocka_unit_test(control_packets_have_the_documented_layout),
+		cmocka_unit_test_setup_teardown(message_to_leave_brings_nothing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(message_brings_its_descriptors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(message_of_another_form_is_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(message_of_another_version_is_refused, set_up, tear_down),
