@@ -157,7 +157,7 @@ static void on_ready(struct supervisor *supervisor)
 {
 	struct lock *lock = &supervisor->locking;
 
-	worker_end(&supervisor->standby);
+	worker_dismiss(&supervisor->standby);
 	supervisor->start_at = NO_DEADLINE;
 	supervisor->n_failures = 0;
 	supervisor->standby = lock->candidate;

@@ -202,6 +202,8 @@ void worker_read(struct supervisor *supervisor, struct worker *worker);
 void worker_kill(struct worker *worker);
 /* Kills it, and waits until it is gone; one that is not there is fine. */
 void worker_end(struct worker *worker);
+/* A standby, which wipes what it has when it sees that it is not wanted; or else the same. */
+void worker_dismiss(struct worker *worker);
 /* It is gone, and was waited for. */
 void worker_forget(struct worker *worker);
 

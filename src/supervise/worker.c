@@ -11,6 +11,8 @@
 #include <signal.h>
 #include <sys/socket.h>
 
+#define GOING_MS 300 /* for a standby that is not wanted; the supervisor does nothing else meanwhile */
+
 /* Puts the two descriptors where the handoff says, and closes all others above standard error. */
 static int arrange_fds(int control, int secret)
 {
@@ -159,6 +161,18 @@ void worker_end(struct worker *worker)
 		return;
 	(void)kill(worker->pid, SIGKILL);
 	(void)child_wait(worker->pid, clock_ms() + KILLED_MS, &status);
+	worker_forget(worker);
+}
+
+void worker_dismiss(struct worker *worker)
+{
+	int status;
+
+	if (worker->pid == 0)
+		return;
+	cleanup_close(&worker->control);
+	worker->control = -1;
+	(void)child_wait(worker->pid, clock_ms() + GOING_MS, &status);
 	worker_forget(worker);
 }
 

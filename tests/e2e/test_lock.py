@@ -18,12 +18,14 @@ from pathlib import Path
 
 import keyfs_reader
 import pytest
-from conftest import DEADLINE, KEYFS, LONG, is_gone, is_running, kill, libc, refused, wait_for, write
+from conftest import DEADLINE, KEYFS, LONG, Keyfs, is_gone, is_running, kill, libc, refused, wait_for, write
 from test_adopt import adopt, kill_supervisor
 from test_containers import bwrap  # noqa: F401  (a fixture)
 from test_failover import kill_worker
 from test_memory import places_of, processes
+from test_mount import AS_NOBODY, NOBODY_OWNS_IT, WITH_OPEN_FUSE, in_private_namespace
 from test_slot import add_code, descriptor, slot, slot_ok
+from test_upgrade import install
 from test_verify import damage_value
 
 FAILED, REJECTED, NO_SUCH, DAMAGED, OLD = 1, 3, 4, 5, 6
@@ -101,6 +103,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.sanitize
 def test_what_needs_a_key_says_enokey(locked):
     for what, do in REFUSED.items():
         with pytest.raises(OSError) as caught:
@@ -223,6 +226,7 @@ def test_verbs_that_bring_a_secret_of_their_own_work(calm):
 # --- open files ---
 
 
+@pytest.mark.sanitize
 def test_a_reader_goes_on_when_it_is_unlocked(kf):
     """In the value that it opened, though that was replaced before it was locked."""
     fd = os.open(kf / FIELD, os.O_RDONLY)
@@ -241,6 +245,7 @@ def test_a_reader_goes_on_when_it_is_unlocked(kf):
     wait_for(lambda: kf.status()["open_read"] == 0, "the last close")
 
 
+@pytest.mark.sanitize
 def test_a_writer_half_way_is_told(kf):
     fd = os.open(kf / FIELD, os.O_WRONLY | os.O_TRUNC)
     os.write(fd, b"half")
@@ -296,6 +301,7 @@ def test_a_writer_that_has_nothing_unsaved_closes(kf, when):
     write(kf / FIELD, VALUE)
 
 
+@pytest.mark.sanitize
 def test_a_file_that_was_made_and_not_stored_is_not_there(kf):
     fd = os.open(kf / f"{KEY}/NEW", os.O_WRONLY | os.O_CREAT, 0o600)
     lock(kf)
@@ -384,6 +390,7 @@ print(mapping[:].decode(), flush=True)
 """
 
 
+@pytest.mark.sanitize
 def test_a_mapping_has_no_pages(kf):
     """Who reads it gets SIGBUS; once it is unlocked it has its value again."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -442,6 +449,7 @@ def test_each_kind_of_slot_unlocks(calm):
     assert (calm / FIELD).read_bytes() == VALUE
 
 
+@pytest.mark.sanitize
 def test_a_wrong_secret(calm):
     slot_ok(calm, "add", new="a passphrase")
     lock(calm)
@@ -602,6 +610,7 @@ def test_a_store_that_is_not_there(calm):
 # --- whatever happens to its processes ---
 
 
+@pytest.mark.sanitize
 def test_a_worker_without_keys_is_replaced_by_another(locked):
     for _ in range(3):
         standby = wait_for(lambda: locked.status()["standby_pid"], "a standby")
@@ -633,6 +642,7 @@ def test_a_worker_that_hangs_can_be_locked(kf):
     assert (kf / FIELD).read_bytes() == VALUE
 
 
+@pytest.mark.sanitize
 def test_the_supervisor_is_killed(locked):
     """What is left is locked; who mounts it again brings the secret."""
     worker = kill_supervisor(locked)
@@ -651,6 +661,7 @@ def test_the_supervisor_is_killed(locked):
     assert (locked / FIELD).read_bytes() == VALUE
 
 
+@pytest.mark.sanitize
 def test_an_upgrade_leaves_it_locked(locked):
     worker = locked.worker()
     since = locked.status()["locked_since"]
@@ -664,6 +675,7 @@ def test_an_upgrade_leaves_it_locked(locked):
     assert (locked / FIELD).read_bytes() == VALUE
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize("how", ["umount", "SIGTERM"])
 def test_it_is_unmounted(calm, how):
     lock(calm)
@@ -684,6 +696,47 @@ def test_a_mount_that_ends_while_it_is_being_unlocked(calm):
     with unlocking(calm) as client:
         calm.umount()
         assert answer_of(client) == (errno.ECANCELED, "the mount is being ended")
+
+
+@pytest.fixture
+def upgradable(place):
+    """A mount by bin/keyfs."""
+    keyfs = Keyfs(place).init()
+    (place / "bin").mkdir()
+    shutil.copy(KEYFS, place / "bin/keyfs")
+    with open(keyfs.output, "ab") as output:
+        command = [place / "bin/keyfs", "mount", keyfs.store, keyfs.mnt, "-f", "--key-file", keyfs.key]
+        keyfs.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=keyfs.environ, start_new_session=True
+        )
+    try:
+        wait_for(keyfs.is_mounted, "the mount")
+        (keyfs / FIELD).parent.mkdir(parents=True)
+        write(keyfs / FIELD, VALUE)
+        yield keyfs
+    finally:
+        keyfs.close()
+
+
+HANGS = '#!/bin/sh\nif [ "$1" = serve ]; then exec tail -f /dev/null; fi\nexec {real} "$@"\n'
+
+
+def test_a_lock_does_not_wait_for_an_upgrade(upgradable):
+    """Whose worker does not get ready."""
+    kf = upgradable
+    shutil.copy(KEYFS, kf.place / "bin/real")
+    install(kf, HANGS.format(real=kf.place / "bin/real").encode())
+    wait_for(lambda: kf.status()["standby_pid"], "a standby")
+    results = []
+    upgrade = threading.Thread(target=lambda: results.append(kf.run("upgrade", kf.mnt)))
+    upgrade.start()
+    wait_for(lambda: kf.status()["standby_pid"] == 0, "the worker of the new program")
+    lock(kf)
+    upgrade.join(DEADLINE)
+    assert results[0].returncode == FAILED and "the mount is being locked" in results[0].stderr
+    assert is_locked(kf)
+    unlock_ok(kf)
+    assert (kf / FIELD).read_bytes() == VALUE
 
 
 # --- containers ---
@@ -722,6 +775,47 @@ def test_a_container_that_has_a_directory_needs_no_restart(calm, bwrap):  # noqa
         unlock_ok(calm)
         result = bwrap(calm / KEY, "/keys", "/bin/cat", "/keys/HOST")
         assert (result.returncode, result.stdout) == (0, VALUE.decode())
+
+
+# --- others ---
+
+
+def test_a_read_only_mount(made):
+    made.mount()
+    (made / FIELD).parent.mkdir(parents=True)
+    write(made / FIELD, VALUE)
+    made.remount("-o", "ro")
+    lock(made)
+    assert is_locked(made)
+    unlock_ok(made)
+    assert (made / FIELD).read_bytes() == VALUE
+    with refused(errno.EROFS):
+        os.mkdir(made / "other")
+
+
+def test_a_mount_of_an_ordinary_user(made):
+    script = f"""
+        {WITH_OPEN_FUSE} {NOBODY_OWNS_IT}
+        {AS_NOBODY} bash -euc '
+            "$KEYFS" mount "$STORE" "$MNT" --key-file "$KEY"
+            mkdir -p "$MNT/prod/custom/mysql"
+            echo db > "$MNT/prod/custom/mysql/HOST"
+            "$KEYFS" lock "$MNT"
+            ! cat "$MNT/prod/custom/mysql/HOST"
+            "$KEYFS" unlock "$MNT" --key-file "$KEY"
+            cat "$MNT/prod/custom/mysql/HOST"; echo
+        '
+        {AS_NOBODY} "$KEYFS" umount "$MNT"
+    """
+    result = in_private_namespace(made, script)
+    assert (result.returncode, result.stdout) == (0, "db\n"), result.stderr
+    assert "HOST: Required key not available" in result.stderr
+
+
+def test_who_mounts_it_again_is_told(calm):
+    lock(calm)
+    result = calm.run("mount", calm.store, calm.place, "--key-file", calm.key)
+    assert (result.returncode, "it is locked: 'keyfs unlock' takes its keys back" in result.stderr) == (FAILED, True)
 
 
 # --- load ---
@@ -790,9 +884,7 @@ def writer(kf, n):
     return write_next, state
 
 
-@pytest.mark.timeout(ROUNDS * 8 + 60)
-def test_under_load(kf):
-    """Readers and writers, round after round: each answer is a value or ENOKEY, and nobody hangs."""
+def rounds_under_load(kf, n_rounds):
     stop = threading.Event()
     states = []
     loads = []
@@ -805,10 +897,11 @@ def test_under_load(kf):
     for load in loads:
         load.start()
     try:
-        for _ in range(ROUNDS):
+        for _ in range(n_rounds):
             lock(kf)
             before = [load.n for load in loads]
-            assert is_locked(kf)
+            with refused(errno.ENOKEY):
+                (kf / FIELD).read_bytes()
             unlock_ok(kf)
             wait_for(lambda: all(load.n > n + 3 for load, n in zip(loads, before)), "everybody to work")
             assert [load.wrong for load in loads] == [[] for _ in loads]
@@ -823,3 +916,16 @@ def test_under_load(kf):
         assert (kf / f"{KEY}/V{n}").read_bytes() == state["value"]
     assert kf.status()["worker_restarts"] == 0
     assert "damaged 0" in kf.ok("check", kf.mnt)
+
+
+@pytest.mark.sanitize
+@pytest.mark.timeout(ROUNDS * 8 + 120)
+def test_under_load(kf):
+    """Readers and writers, round after round: each answer is a value or ENOKEY, and nobody hangs."""
+    rounds_under_load(kf, ROUNDS)
+
+
+@pytest.mark.tsan
+def test_threads_under_load(calm):
+    """The same for ThreadSanitizer, which takes what the kernel writes into the journal for a race."""
+    rounds_under_load(calm, 2)
