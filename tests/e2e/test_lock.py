@@ -5,6 +5,7 @@ import ctypes
 import errno
 import mmap
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import keyfs_reader
 import pytest
-from conftest import DEADLINE, KEYFS, LONG, Keyfs, is_gone, is_running, kill, libc, refused, wait_for, write
+from conftest import DEADLINE, KEYFS, LONG, Keyfs, is_gone, is_running, keyfs_processes, kill, libc, refused, wait_for, write
 from test_adopt import adopt, kill_supervisor
 from test_containers import bwrap  # noqa: F401  (a fixture)
 from test_failover import kill_worker
@@ -26,12 +27,13 @@ from test_memory import places_of, processes
 from test_mount import AS_NOBODY, NOBODY_OWNS_IT, WITH_OPEN_FUSE, in_private_namespace
 from test_slot import add_code, descriptor, slot, slot_ok
 from test_upgrade import install
-from test_verify import damage_value
+from test_verify import LAST, N_KEYS, big, damage_value, large  # noqa: F401  (fixtures)
 
 FAILED, REJECTED, NO_SUCH, DAMAGED, OLD = 1, 3, 4, 5, 6
 KEY = "prod/custom/mysql"
 FIELD = f"{KEY}/HOST"
 VALUE = b"db.example.com"
+VALUE_OF_LAST = f"key-{N_KEYS - 1}"
 
 
 @pytest.fixture(params=["resend", "journal"])
@@ -816,6 +818,91 @@ def test_who_mounts_it_again_is_told(calm):
     lock(calm)
     result = calm.run("mount", calm.store, calm.place, "--key-file", calm.key)
     assert (result.returncode, "it is locked: 'keyfs unlock' takes its keys back" in result.stderr) == (FAILED, True)
+
+
+# --- killed in between ---
+
+
+@pytest.mark.timeout(150)
+def test_workers_are_killed_while_it_is_locked_and_unlocked(kf):
+    """Whatever dies, what the verb said is what the mount is; and it can be asked for again."""
+    pick = random.Random(1)
+    for _ in range(20 if LONG else 6):
+        for verb, options in (("lock", ()), ("unlock", ("--key-file", kf.key))):
+            process = subprocess.Popen([KEYFS, verb, kf.mnt, *options], env=kf.environ, stderr=subprocess.PIPE, text=True)
+            pause(pick.random() * 0.02 if verb == "unlock" else pick.random() * 0.1)
+            kill_one(kf, pick)
+            _, said = process.communicate(timeout=DEADLINE)
+            wanted = verb == "lock"
+            if process.returncode != 0:
+                assert process.returncode == FAILED, said
+                assert kf.run(verb, kf.mnt, *options).returncode == 0
+            assert is_open(kf) != wanted
+            assert (kf.status()["locked_since"] is not None) == wanted
+    assert (kf / FIELD).read_bytes() == VALUE
+    assert "damaged 0" in kf.ok("check", kf.mnt)
+
+
+@pytest.mark.timeout(150)
+def test_the_supervisor_is_killed_while_it_is_locked(kf):
+    """What is left is locked, or not, or told at once that it has gone; the next keyfs mount makes it whole."""
+    pick = random.Random(2)
+    for _ in range(10 if LONG else 3):
+        process = subprocess.Popen([KEYFS, "lock", kf.mnt], env=kf.environ, stderr=subprocess.DEVNULL)
+        pause(pick.random() * 0.1)
+        kf.process.kill()
+        kf.process.wait(DEADLINE)
+        kf.process = None
+        assert process.wait(DEADLINE) in (0, FAILED)
+        wait_for(lambda: len(list(filter(is_running, keyfs_processes(kf.place)))) <= 1, "the others to go")
+        try:
+            assert (kf / FIELD).read_bytes() == VALUE
+        except OSError as error:
+            assert error.errno in (errno.ENOKEY, errno.ENOTCONN)
+            if error.errno == errno.ENOTCONN:
+                kf.mount()
+                continue
+        adopt(kf)
+        assert (kf / FIELD).read_bytes() == VALUE
+
+
+def pause(seconds):
+    """What is killed then is what chance has it: no event is waited for."""
+    threading.Event().wait(seconds)
+
+
+def kill_one(kf, pick):
+    children = Path(f"/proc/{kf.process.pid}/task/{kf.process.pid}/children").read_text().split()
+    if children:
+        kill(int(pick.choice(children)))
+
+
+def is_open(kf):
+    try:
+        return (kf / FIELD).read_bytes() == VALUE
+    except OSError as error:
+        assert error.errno == errno.ENOKEY
+        return False
+
+
+# --- a store that takes long to verify ---
+
+
+@pytest.mark.timeout(300)
+def test_who_waits_for_the_verification_is_told(big):  # noqa: F811
+    """And when it is unlocked, nothing is said to be absent before it is known again."""
+    big.mount()
+    asked = subprocess.Popen(["stat", big / "nosuch"], stderr=subprocess.PIPE, text=True, env=big.environ)
+    assert (big / LAST / "HOST").read_text() == VALUE_OF_LAST
+    lock(big)
+    _, said = asked.communicate(timeout=DEADLINE)
+    assert asked.returncode == 1
+    assert "Required key not available" in said or "No such file" in said
+    unlock_ok(big)
+    assert (big / LAST / "HOST").read_text() == VALUE_OF_LAST
+    with refused(errno.ENOENT):
+        os.stat(big / "nosuch")
+    assert big.status()["verification"] == "whole"
 
 
 # --- load ---
