@@ -35,7 +35,8 @@ static const struct argp_option options[] = {
 	 "How requests outlive the worker: resend (by the kernel, from Linux 6.9 on), or journal", 0},
 	{"foreground", 'f', NULL, 0, "Stay in the foreground, and log to standard error", 0},
 	{"options", 'o', "WORD[,WORD...]", 0,
-	 "ro, remount, allow_other, key_file=FILE; the usual words of mount(8) and fstab(5)", 0},
+	 "ro, remount, allow_other, allow_unlocked, key_file=FILE; the usual words of mount(8) and fstab(5)",
+	 0},
 	{0},
 };
 
@@ -83,6 +84,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		if (!into->mountpoint)
 			argp_usage(state);
 		take_key_file_word(into, state);
+		into->unlock.allow_unlocked |= into->options.allow_unlocked;
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -123,11 +125,14 @@ static int get_secret(const struct arguments *arguments, struct supervise_config
 {
 	CLEANUP(cleanup_arena_free) struct arena *arena = NULL;
 	CLEANUP(unlock_wipe) struct unlock unlock = {.secret = NULL};
-	struct failure failure = {NULL, NULL};
-	int r = arena_new(ARENA_SIZE_MIN, &arena, &failure);
+	struct unlock_options options_here = arguments->unlock;
+	int r;
 
-	if (r < 0)
-		return complain(arguments->store, r, &failure);
+	options_here.allow_unlocked = config->allow_unlocked; /* as it was, of a mount that is taken over */
+	r = unlock_arena(&options_here, arguments->store, ARENA_SIZE_MIN, &arena);
+
+	if (r != EXIT_DONE)
+		return r;
 	r = unlock_get(&arguments->unlock, arguments->store, arena, &unlock);
 	if (r != 0)
 		return r;
@@ -170,6 +175,7 @@ static bool is_orphan(struct supervise_config *config)
 	config->adopted = holder.supervisor_pid;
 	config->adopted_worker = holder.worker_pid;
 	config->read_only = holder.is_read_only;
+	config->allow_unlocked |= holder.allows_unlocked;
 	return true;
 }
 
@@ -342,6 +348,7 @@ int cmd_mount(int argc, char **argv)
 	config.mountpoint = mountpoint;
 	config.read_only = arguments.options.read_only;
 	config.allow_other = arguments.options.allow_other;
+	config.allow_unlocked = arguments.unlock.allow_unlocked;
 	config.foreground = arguments.foreground;
 	config.recovery = arguments.recovery;
 	r = prepare(&arguments, &config);

@@ -105,6 +105,26 @@ static int open_sessions(const struct serve *serve, struct sessions *ret, struct
 	return r;
 }
 
+/* The arena's equal for requests: what waits to be answered is there in plain. */
+static int lock_record(struct serve *serve, struct failure *reterr)
+{
+	int r = flight_lock(serve->flight);
+
+	serve->is_memory_unlocked |= r < 0;
+	return r < 0 && !serve->allows_unlocked
+		       ? fail(reterr, r, "cannot lock memory for requests", FLIGHT_HINT)
+		       : 0;
+}
+
+static int make_arena(struct serve *serve, struct failure *reterr)
+{
+	int r = serve->allows_unlocked ? arena_new_unlocked(ARENA_SIZE, &serve->arena, reterr)
+				       : arena_new(ARENA_SIZE, &serve->arena, reterr);
+
+	serve->is_memory_unlocked = r == 0 && !arena_is_locked(serve->arena);
+	return r;
+}
+
 /* Waits for the mounted device, and gets ready to answer. */
 static int take_mount(struct serve *serve, struct sessions *sessions, struct failure *reterr)
 {
@@ -118,6 +138,9 @@ static int take_mount(struct serve *serve, struct sessions *sessions, struct fai
 	if (r == 0)
 		r = flight_map(fds.fds[2], &serve->flight);
 	if (r != 0)
+		return r;
+	r = lock_record(serve, reterr);
+	if (r < 0)
 		return r;
 	serve->fuse = fds.fds[0];
 	serve->init = take_fd(&fds.fds[1]);
@@ -192,13 +215,14 @@ static int start(struct serve *serve, struct failure *reterr)
 		return r;
 	serve->anchors = fds[0];
 	serve->is_read_only = open.code & HANDOFF_READ_ONLY;
+	serve->allows_unlocked = open.code & HANDOFF_ALLOW_UNLOCKED;
 	serve->is_adopting = open.unlock_kind != VAULT_BY_ROOT && open.code & HANDOFF_SUCCESSOR;
 	serve->is_first = open.unlock_kind != VAULT_BY_ROOT && !(open.code & HANDOFF_SUCCESSOR);
 	if (open.code & HANDOFF_SYSLOG)
 		log_to_syslog();
 	r = seal_start();
 	if (r == 0)
-		r = arena_new(ARENA_SIZE, &serve->arena, reterr);
+		r = make_arena(serve, reterr);
 	if (r == 0)
 		r = unlock(serve, open.unlock_kind, reterr);
 	if (r == 0)
@@ -214,7 +238,7 @@ static int start(struct serve *serve, struct failure *reterr)
 
 static void confine(void)
 {
-	process_harden();
+	process_harden_worker();
 	(void)prctl(PR_SET_NAME, "keyfs-serve"); /* it was started as /proc/self/exe */
 	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	(void)signal(SIGXFSZ, SIG_IGN); /* a write past the limit is an error like a full disk */
@@ -244,7 +268,7 @@ static bool is_started_by_supervisor(int argc)
 
 static int serve_mount(struct serve *serve)
 {
-	int r = handoff_tell(HANDOFF_READY);
+	int r = handoff_tell_ready(serve->is_memory_unlocked ? HANDOFF_MEMORY_UNLOCKED : 0);
 
 	if (r == 0)
 		r = wait_for_turn(serve);

@@ -338,6 +338,18 @@ static void arena_is_locked_and_never_dumped(void **state)
 	assert_non_null(strstr(flags, " wf")); /* wiped on fork */
 }
 
+static bool goes_on_unlocked(void)
+{
+	struct arena *arena = NULL;
+	bool is_as_asked;
+
+	if (arena_new_unlocked(ARENA_SIZE, &arena, NULL) < 0)
+		return false;
+	is_as_asked = !arena_is_locked(arena) && arena_size(arena) == ARENA_SIZE;
+	arena_free(arena);
+	return is_as_asked;
+}
+
 /* In a child without the capability that lifts the limit: 0 is the expected answer. */
 static int under_a_limit(rlim_t limit, int expected, size_t at_most)
 {
@@ -351,8 +363,10 @@ static int under_a_limit(rlim_t limit, int expected, size_t at_most)
 	r = arena_new(ARENA_SIZE, &arena, &failure);
 	if (r != expected)
 		return 3;
+	if (r < 0 && (arena || !failure.what || !failure.hint))
+		return 4;
 	if (r < 0)
-		return arena || !failure.what || !failure.hint ? 4 : 0;
+		return goes_on_unlocked() ? 0 : 6;
 	if (arena_size(arena) < ARENA_SIZE_MIN || arena_size(arena) > at_most)
 		return 5;
 	arena_free(arena);
@@ -375,6 +389,9 @@ static void arena_takes_what_the_limit_leaves(void **state)
 {
 	(void)state;
 	assert_under_a_limit((rlim_t)8 << 20, 0, (size_t)8 << 20);
+	/* The flight record must find its place as well. */
+	assert_under_a_limit((rlim_t)8 << 20, 0, ((size_t)8 << 20) - FLIGHT_LOCKED_SIZE);
+	assert_under_a_limit((rlim_t)6 << 20, -EPERM, 0);
 	assert_under_a_limit((rlim_t)2 << 20, -EPERM, 0);
 	assert_under_a_limit(0, -EPERM, 0);
 }
@@ -487,6 +504,40 @@ static void what_one_writes_into_the_flight_record_another_reads(void **state)
 	assert_int_equal(close(fd), 0);
 }
 
+static int lock_flight_under(rlim_t limit, struct flight *flight)
+{
+	const struct rlimit rlimit = {limit, limit};
+
+	if (setrlimit(RLIMIT_MEMLOCK, &rlimit) < 0 || (geteuid() == 0 && setresuid(65534, 65534, 65534) < 0))
+		return 2;
+	return flight_lock(flight) == 0 ? 0 : 1;
+}
+
+static void a_flight_record_is_locked_or_an_error(void **state)
+{
+	static const struct {
+		rlim_t limit;
+		int expected;
+	} cases[] = {{65536, 1}, {(rlim_t)4 << 20, 0}};
+	struct flight *flight = NULL;
+	int fd = -1, status;
+
+	(void)state;
+	assert_int_equal(flight_create(&fd), 0);
+	assert_int_equal(flight_map(fd, &flight), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(lock_flight_under(cases[i].limit, flight));
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), cases[i].expected);
+	}
+	flight_unmap(flight);
+	assert_int_equal(close(fd), 0);
+}
+
 static void what_is_no_flight_record_is_refused(void **state)
 {
 	struct flight *flight = NULL;
@@ -526,6 +577,7 @@ int main(void)
 		cmocka_unit_test(failure_is_filled_and_may_be_missing),
 		cmocka_unit_test(take_leaves_nothing_behind),
 		cmocka_unit_test(what_one_writes_into_the_flight_record_another_reads),
+		cmocka_unit_test(a_flight_record_is_locked_or_an_error),
 		cmocka_unit_test(what_is_no_flight_record_is_refused),
 	};
 
