@@ -63,6 +63,13 @@ int secret_grow(struct secret **secret, size_t cap);
 /* Wipes it and gives it back. NULL is fine. */
 void secret_free(struct secret *secret);
 
+/* For what is not only bytes, a structure with names in it: zeroed, at a multiple of 8. NULL: there is no
+ * room.
+ */
+void *arena_alloc(struct arena *arena, size_t size);
+/* Wipes it and gives it back. NULL is fine. */
+void arena_dealloc(void *at);
+
 static inline struct bytes secret_bytes(const struct secret *secret)
 {
 	return (struct bytes){secret->data, secret->len};

@@ -8,10 +8,12 @@
 #include "secret.h"
 
 #include "flight.h"
+#include "stack.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,8 +66,8 @@ static int make_mapping(size_t size, bool is_unlocked, unsigned char **ret)
 	return 0;
 }
 
-/* Of the limit, what others need: the flight record, and a little. */
-#define LEFT_FOR_OTHERS (FLIGHT_LOCKED_SIZE + 65536)
+/* Of the limit, what others need: the flight record, the stacks of two threads, and a little. */
+#define LEFT_FOR_OTHERS (FLIGHT_LOCKED_SIZE + 2 * LOCKED_STACK_SIZE + 65536)
 
 /* What the limit leaves, in whole pages. */
 static size_t limit_on_locked(void)
@@ -292,4 +294,17 @@ void secret_free(struct secret *secret)
 	if (run < arena->first)
 		arena->first = run;
 	(void)pthread_mutex_unlock(&arena->mutex);
+}
+
+void *arena_alloc(struct arena *arena, size_t size)
+{
+	struct secret *secret;
+
+	return secret_new(arena, size, &secret) == 0 ? secret->data : NULL;
+}
+
+void arena_dealloc(void *at)
+{
+	if (at)
+		secret_free((struct secret *)(void *)((unsigned char *)at - offsetof(struct secret, data)));
 }

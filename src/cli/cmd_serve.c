@@ -14,6 +14,7 @@
 #include "root_key.h"
 #include "seal.h"
 #include "serve.h"
+#include "stack.h"
 #include "unlock.h"
 
 #include <errno.h>
@@ -266,15 +267,20 @@ static bool is_started_by_supervisor(int argc)
 	       fcntl(HANDOFF_SECRET_FD, F_SETFD, FD_CLOEXEC) == 0;
 }
 
+/* What this thread has read of the store goes off its stack: from then on it only waits. */
 static int serve_mount(struct serve *serve)
 {
-	int r = handoff_tell_ready(serve->is_memory_unlocked ? HANDOFF_MEMORY_UNLOCKED : 0);
+	int r;
+
+	stack_wipe();
+	r = handoff_tell_ready(serve->is_memory_unlocked ? HANDOFF_MEMORY_UNLOCKED : 0);
 
 	if (r == 0)
 		r = wait_for_turn(serve);
 	if (r == -EPIPE)
 		return 0; /* the mount is over, and no successor was needed */
 	if (r == 0) {
+		stack_wipe();
 		r = fs_run(serve->fs);
 		serve_control_stop(serve);
 	}

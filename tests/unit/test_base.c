@@ -3,6 +3,7 @@
 #include "flight.h"
 #include "le.h"
 #include "secret.h"
+#include "stack.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -396,6 +398,76 @@ static void arena_takes_what_the_limit_leaves(void **state)
 	assert_under_a_limit(0, -EPERM, 0);
 }
 
+static void a_structure_is_zeroed_and_wiped_in_the_arena(void **state)
+{
+	size_t used = arena_used(*state);
+	unsigned char *at = arena_alloc(*state, 300);
+
+	assert_non_null(at);
+	assert_int_equal((uintptr_t)at % 8, 0);
+	assert_true(arena_used(*state) >= used + 300);
+	for (size_t i = 0; i < 300; i++)
+		assert_int_equal(at[i], 0);
+	memset(at, 'x', 300);
+	arena_dealloc(at);
+	for (size_t i = 0; i < 300; i++)
+		assert_int_equal(at[i], 0); /* still mapped, and nobody else's here */
+	assert_int_equal(arena_used(*state), used);
+	assert_null(arena_alloc(*state, SMALL));
+	arena_dealloc(NULL);
+}
+
+/* --- stacks --- */
+
+static void *look_at_stack(void *flags)
+{
+	unsigned char here = 0;
+
+	mapping_flags(&here, flags, 256);
+	return NULL;
+}
+
+static void a_stack_is_locked_and_never_dumped(void **state)
+{
+	struct locked_thread thread;
+	char flags[256] = "";
+
+	assert_int_equal(locked_thread_start(&thread, *state, look_at_stack, flags), 0);
+	locked_thread_join(&thread);
+	assert_non_null(strstr(flags, " lo"));
+	assert_non_null(strstr(flags, " dd"));
+}
+
+static void *overflow(void *unused)
+{
+	volatile unsigned char deep[LOCKED_STACK_SIZE + 2048];
+
+	(void)unused;
+	deep[0] = 1;
+	return deep[0] == 2 ? unused : NULL;
+}
+
+static void what_overflows_a_stack_writes_nowhere(void **state)
+{
+	struct locked_thread thread;
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		struct arena *arena;
+
+		(void)signal(SIGSEGV, SIG_DFL);
+		if (arena_new(SMALL, &arena, NULL) == 0 &&
+		    locked_thread_start(&thread, arena, overflow, NULL) == 0)
+			locked_thread_join(&thread);
+		_exit(1);
+	}
+	(void)state;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGSEGV);
+}
+
 static void blob_copies(void **state)
 {
 	CLEANUP(cleanup_blob_free) struct blob *blob = NULL;
@@ -570,6 +642,9 @@ int main(void)
 		WITH_ARENA(child_sees_nothing),
 		WITH_ARENA(arena_is_locked_and_never_dumped),
 		cmocka_unit_test(arena_takes_what_the_limit_leaves),
+		WITH_ARENA(a_structure_is_zeroed_and_wiped_in_the_arena),
+		WITH_ARENA(a_stack_is_locked_and_never_dumped),
+		cmocka_unit_test(what_overflows_a_stack_writes_nowhere),
 		cmocka_unit_test(blob_copies),
 		cmocka_unit_test(blob_of_no_possible_size_is_enomem),
 		cmocka_unit_test(bytes_are_equal_by_length_and_content),
