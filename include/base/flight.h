@@ -32,6 +32,7 @@
 #define KEYFS_BASE_FLIGHT_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Of this layout. Another one cannot be handed over to a running mount's next worker. */
@@ -166,11 +167,18 @@ struct flight {
 	unsigned char blocks[FLIGHT_BLOCKS][FLIGHT_BLOCK_SIZE];
 };
 
+/* What a person can do when it cannot be locked. */
+#define FLIGHT_HINT \
+	"allow 8 MiB of locked memory or more (ulimit -l 8192, LimitMEMLOCK=8M), or --allow-unlocked"
+
+#define FLIGHT_LOCKED_SIZE offsetof(struct flight, blocks)
+
 /* Makes the memory: a descriptor, close on exec. -errno. */
 int flight_create(int *ret_fd);
-/* Maps it; -EPROTO: it is of another layout. What is fixed in size is locked (as far as the limit on locked
- * memory allows), blocks are not. */
+/* Maps it, and keeps it out of dumps; -EPROTO: it is of another layout. */
 int flight_map(int fd, struct flight **ret);
+/* Locks all that may be in plain: what comes before the sealed blocks. -EPERM: that is not allowed. */
+int flight_lock(struct flight *flight);
 /* NULL is fine. */
 void flight_unmap(struct flight *flight);
 

@@ -34,7 +34,7 @@
  *
  * --- one message, one packet of 512 bytes, integers in the byte order of the machine ---
  *   0   4 version = 4      4   4 kind (enum handoff_kind)
- *   8   4 flags (START: JOURNAL, OPEN: the others), negative errno (FAILED, and UNLOCKED if it
+ *   8   4 flags (enum handoff_flag; OPEN, START, READY), negative errno (FAILED, and UNLOCKED if it
  *         warns), else 0
  *  12   4 how the secret unlocks, an enum vault_unlock_kind that is passed on unread (OPEN), else 0
  *  16  64 counts, 8 of u64 in the order of struct handoff_counts (COUNTS), else 0
@@ -84,6 +84,9 @@ enum handoff_flag {
 	HANDOFF_JOURNAL = 4,   /* the kernel does not send requests again, so they are kept (fs.h) */
 	HANDOFF_LOCKED = 16,   /* it has no keys, and is given none */
 	HANDOFF_EXAMINE = 32,  /* the store is examined as before a mount: it was locked */
+
+	HANDOFF_ALLOW_UNLOCKED = 0x100,	 /* where memory cannot be locked, to go on */
+	HANDOFF_MEMORY_UNLOCKED = 0x200, /* READY alone: so it is */
 };
 
 /* What a worker knows of itself. */
@@ -129,8 +132,11 @@ void handoff_close_fds(int fds[HANDOFF_FDS_MAX]);
 
 /* --- the worker's side --- */
 
-/* A message without content: READY. */
+/* A message without content. */
 int handoff_tell(enum handoff_kind kind);
+
+/* READY, with MEMORY_UNLOCKED or 0. */
+int handoff_tell_ready(int flags);
 
 /* ROOT. fd stays the caller's. */
 int handoff_tell_root(int fd);

@@ -48,9 +48,13 @@ int flight_map(int fd, struct flight **ret)
 	if (at == MAP_FAILED)
 		return -errno;
 	(void)madvise(at, sizeof(struct flight), MADV_DONTDUMP);
-	(void)mlock(at, offsetof(struct flight, blocks));
 	*ret = at;
 	return 0;
+}
+
+int flight_lock(struct flight *flight)
+{
+	return mlock(flight, FLIGHT_LOCKED_SIZE) < 0 ? -EPERM : 0;
 }
 
 void flight_unmap(struct flight *flight)

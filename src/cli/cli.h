@@ -60,8 +60,13 @@ error_t parse_path(int key, char *arg, struct argp_state *state);
 /* The path that this program was started from, of PATH_MAX bytes; another file may be there by now. */
 void program_path(char *ret);
 
-/* No core dumps, and nobody of the same user looks into this process. Before the first secret. */
+/*
+ * No core dumps, nobody of the same user looks into this process, and as far as it may none of it is swapped.
+ * (What must not be is in the arena, which sees to that itself.)  Before the first secret.
+ */
 void process_harden(void);
+/* The same for a process that gives its capabilities away, and is then held to the limit on locked memory. */
+void process_harden_worker(void);
 
 /* From here to the end an interrupt would leave something half-made. */
 void process_hold_signals(void);

@@ -35,7 +35,8 @@ static const struct argp_option options[] = {
 	 "How requests outlive the worker: resend (by the kernel, from Linux 6.9 on), or journal", 0},
 	{"foreground", 'f', NULL, 0, "Stay in the foreground, and log to standard error", 0},
 	{"options", 'o', "WORD[,WORD...]", 0,
-	 "ro, remount, allow_other, key_file=FILE; the usual words of mount(8) and fstab(5)", 0},
+	 "ro, remount, allow_other, allow_unlocked, key_file=FILE; the usual words of mount(8) and fstab(5)",
+	 0},
 	{0},
 };
 
@@ -83,6 +84,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		if (!into->mountpoint)
 			argp_usage(state);
 		take_key_file_word(into, state);
+		into->unlock.allow_unlocked |= into->options.allow_unlocked;
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -103,9 +105,12 @@ static const struct argp argp = {
 
 static int get_secret(const struct arguments *arguments, struct supervise_config *config)
 {
+	struct unlock_options options_here = arguments->unlock;
 	enum vault_unlock_kind kind;
-	int r = unlock_get_as_pipe(&arguments->unlock, arguments->store, &kind, &config->secret);
+	int r;
 
+	options_here.allow_unlocked = config->allow_unlocked; /* as it was, of a mount that is taken over */
+	r = unlock_get_as_pipe(&options_here, arguments->store, &kind, &config->secret);
 	if (r == 0)
 		config->unlock_kind = kind;
 	return r;
@@ -145,6 +150,7 @@ static bool is_orphan(struct supervise_config *config)
 	config->adopted = holder.supervisor_pid;
 	config->adopted_worker = holder.worker_pid;
 	config->read_only = holder.is_read_only;
+	config->allow_unlocked |= holder.allows_unlocked;
 	return true;
 }
 
@@ -317,6 +323,7 @@ int cmd_mount(int argc, char **argv)
 	config.mountpoint = mountpoint;
 	config.read_only = arguments.options.read_only;
 	config.allow_other = arguments.options.allow_other;
+	config.allow_unlocked = arguments.unlock.allow_unlocked;
 	config.foreground = arguments.foreground;
 	config.recovery = arguments.recovery;
 	r = prepare(&arguments, &config);

@@ -14,6 +14,7 @@
 #include "root_key.h"
 #include "seal.h"
 #include "serve.h"
+#include "stack.h"
 #include "unlock.h"
 
 #include <errno.h>
@@ -105,6 +106,26 @@ static int open_sessions(const struct serve *serve, struct sessions *ret, struct
 	return r;
 }
 
+/* The arena's equal for requests: what waits to be answered is there in plain. */
+static int lock_record(struct serve *serve, struct failure *reterr)
+{
+	int r = flight_lock(serve->flight);
+
+	serve->is_memory_unlocked |= r < 0;
+	return r < 0 && !serve->allows_unlocked
+		       ? fail(reterr, r, "cannot lock memory for requests", FLIGHT_HINT)
+		       : 0;
+}
+
+static int make_arena(struct serve *serve, size_t size, struct failure *reterr)
+{
+	int r = serve->allows_unlocked ? arena_new_unlocked(size, &serve->arena, reterr)
+				       : arena_new(size, &serve->arena, reterr);
+
+	serve->is_memory_unlocked = r == 0 && !arena_is_locked(serve->arena);
+	return r;
+}
+
 /* Waits for the mounted device, and gets ready to answer. */
 static int take_mount(struct serve *serve, struct sessions *sessions, struct failure *reterr)
 {
@@ -118,6 +139,9 @@ static int take_mount(struct serve *serve, struct sessions *sessions, struct fai
 	if (r == 0)
 		r = flight_map(fds.fds[2], &serve->flight);
 	if (r != 0)
+		return r;
+	r = lock_record(serve, reterr);
+	if (r < 0)
 		return r;
 	serve->fuse = fds.fds[0];
 	serve->init = take_fd(&fds.fds[1]);
@@ -200,6 +224,7 @@ static void understand(struct serve *serve, const struct handoff_message *open)
 
 	serve->is_read_only = open->code & HANDOFF_READ_ONLY;
 	serve->is_locked = open->code & HANDOFF_LOCKED;
+	serve->allows_unlocked = open->code & HANDOFF_ALLOW_UNLOCKED;
 	serve->is_examining = open->code & HANDOFF_EXAMINE;
 	serve->is_adopting = is_by_person && open->code & HANDOFF_SUCCESSOR;
 	serve->is_first = is_by_person && !(open->code & HANDOFF_SUCCESSOR);
@@ -229,7 +254,7 @@ static int start(struct serve *serve, struct failure *reterr)
 	}
 	r = seal_start();
 	if (r == 0)
-		r = arena_new(serve->is_locked ? ARENA_SIZE_MIN : ARENA_SIZE, &serve->arena, reterr);
+		r = make_arena(serve, serve->is_locked ? ARENA_SIZE_MIN : ARENA_SIZE, reterr);
 	if (r == 0 && !serve->is_locked)
 		r = take_store(serve, open.unlock_kind, &sessions, reterr);
 	if (r == 0)
@@ -241,7 +266,7 @@ static int start(struct serve *serve, struct failure *reterr)
 
 static void confine(void)
 {
-	process_harden();
+	process_harden_worker();
 	(void)prctl(PR_SET_NAME, "keyfs-serve"); /* it was started as /proc/self/exe */
 	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	(void)signal(SIGXFSZ, SIG_IGN); /* a write past the limit is an error like a full disk */
@@ -269,15 +294,20 @@ static bool is_started_by_supervisor(int argc)
 	       fcntl(HANDOFF_SECRET_FD, F_SETFD, FD_CLOEXEC) == 0;
 }
 
+/* What this thread has read of the store goes off its stack: from then on it only waits. */
 static int serve_mount(struct serve *serve)
 {
-	int r = handoff_tell(HANDOFF_READY);
+	int r;
+
+	stack_wipe();
+	r = handoff_tell_ready(serve->is_memory_unlocked ? HANDOFF_MEMORY_UNLOCKED : 0);
 
 	if (r == 0)
 		r = wait_for_turn(serve);
 	if (r == -EPIPE)
 		return 0; /* the mount is over, and no successor was needed */
 	if (r == 0) {
+		stack_wipe();
 		r = fs_run(serve->fs);
 		serve_control_stop(serve);
 	}

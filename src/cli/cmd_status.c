@@ -132,6 +132,7 @@ static void print_json(const struct control_status *status)
 		(void)printf(", \"locked_since\": %" PRId64, status->locked_since);
 	else
 		(void)fputs(", \"locked_since\": null", stdout);
+	(void)printf(", \"memory_locked\": %s", status->is_memory_unlocked ? "false" : "true");
 	(void)printf(", \"kernel_lacks\": [%s]}",
 		     status->kernel_lacks & CONTROL_LACKS_RESEND ? "\"resend\"" : "");
 }
@@ -207,6 +208,8 @@ static void print_text(const struct control_status *status)
 		(void)puts("  anchor      none: an older store that is put back is not noticed");
 	if (has_counts(status))
 		print_counts(&status->counts);
+	if (status->is_memory_unlocked)
+		(void)puts("  memory      NOT LOCKED: keys and values may reach the swap");
 	(void)printf("  kernel      %s\n",
 		     status->kernel_lacks & CONTROL_LACKS_RESEND
 			     ? "lacks FUSE_NOTIFY_RESEND (Linux 6.9): there is a journal instead"

@@ -21,10 +21,13 @@ static int unlock_mount(const struct unlock_arguments *arguments, const char *mo
 			const struct control_status *status)
 {
 	CLEANUP(cleanup_close) int secret = -1;
+	struct unlock_options options = arguments->unlock;
 	struct control_result result;
 	enum vault_unlock_kind kind;
-	int r = unlock_get_as_pipe(&arguments->unlock, status->store, &kind, &secret);
+	int r;
 
+	options.allow_unlocked |= status->allows_unlocked; /* memory: what was allowed to the mount */
+	r = unlock_get_as_pipe(&options, status->store, &kind, &secret);
 	if (r != EXIT_DONE)
 		return r;
 	r = control_unlock(status->supervisor_pid, secret, kind, &result);

@@ -40,7 +40,7 @@
  *                    the key types and their fields        key_type.c
  *   src/store      sealed records and transactions (store.h); SQLite is one backend
  *   src/seal       libsodium: slots, keys, records, header, all formats to the byte (seal.h)
- *   src/base       ownership, locked memory for secrets, log, failures, what outlives a worker (flight.h)
+ *   src/base       ownership, locked memory for secrets and stacks, log, failures, what outlives a worker (flight.h)
  *
  * include/<layer>/ has what a layer offers to others.  A layer sees only the headers of those below it:
  * base <- {seal, store} <- vault <- fs;  base <- supervise;  cli on top.

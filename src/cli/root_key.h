@@ -3,17 +3,17 @@
  * supervisor, which never maps it.
  *
  * It lies in memfd_secret(2) memory, which nobody reads but who maps it, the kernel included; where the
- * kernel has none, in a memfd that is sealed against changes.
+ * kernel has none, in a pipe, from which it is never taken.  Neither is ever swapped.
  */
 #ifndef KEYFS_CLI_ROOT_KEY_H
 #define KEYFS_CLI_ROOT_KEY_H
 
 #include "secret.h"
 
-/* Memory that holds root, which is VAULT_ROOT_SIZE bytes; the caller closes it. -errno. */
+/* A descriptor of what holds root, which is VAULT_ROOT_SIZE bytes; the caller closes it. -errno. */
 int root_key_put(const struct secret *root, int *ret_fd);
 
-/* What it holds. -EPROTO: it is not such memory. */
+/* What it holds, which stays there. -EPROTO: it is nothing of the kind. */
 int root_key_get(int fd, struct arena *arena, struct secret **ret);
 
 #endif

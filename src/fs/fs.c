@@ -61,7 +61,7 @@ static int start(struct fs *fs, const struct fs_config *config, struct vault **w
 	int r;
 
 	fs->receive = (unsigned char *)fs->flight + offsetof(struct flight, loop);
-	fs->listing = malloc(LISTING_MAX);
+	fs->listing = arena_alloc(fs->arena, LISTING_MAX);
 	if (!fs->listing)
 		return -ENOMEM;
 	if (getrandom(&worker, sizeof(worker), 0) != sizeof(worker))
@@ -268,7 +268,7 @@ void fs_free(struct fs *fs)
 	vault_close(fs->reader);
 	inherit_destroy(&fs->inherited);
 	journal_destroy(&fs->journal);
-	free(fs->listing);
+	arena_dealloc(fs->listing);
 	free(fs);
 }
 

@@ -4,6 +4,7 @@
 #include "flight.h"
 #include "log.h"
 #include "private.h"
+#include "stack.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -19,7 +20,7 @@
 struct writer {
 	struct fs *fs;
 	struct vault *vault;
-	pthread_t thread;
+	struct locked_thread thread;
 	pthread_mutex_t mutex;
 	pthread_cond_t filled;
 	struct job *first;
@@ -381,9 +382,9 @@ int writer_start(struct fs *fs, struct vault *vault, bool is_first, struct write
 	r = is_first && !is_damaged(fs) ? vault_clear_drafts(vault) : 0;
 	if (r < 0)
 		return r;
-	r = pthread_create(&writer->thread, NULL, writer_main, writer);
-	if (r != 0)
-		return -r;
+	r = locked_thread_start(&writer->thread, fs->arena, writer_main, writer);
+	if (r < 0)
+		return r;
 	*ret = TAKE(writer);
 	return 0;
 }
@@ -417,7 +418,7 @@ void writer_stop(struct writer *writer)
 	writer->is_stopping = true;
 	(void)pthread_cond_signal(&writer->filled);
 	(void)pthread_mutex_unlock(&writer->mutex);
-	(void)pthread_join(writer->thread, NULL);
+	locked_thread_join(&writer->thread);
 	(void)vault_tidy(writer->vault); /* the last session to close does it again */
 	if (writer->anchor_at != 0)
 		anchor(writer);

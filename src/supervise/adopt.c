@@ -36,7 +36,7 @@ static int take_descriptors(struct supervisor *supervisor)
 	return 0;
 }
 
-static int take_mount(struct supervisor *supervisor)
+static int take_mount(struct supervisor *supervisor, struct failure *reterr)
 {
 	struct control_status before;
 	int r = take_descriptors(supervisor);
@@ -54,7 +54,8 @@ static int take_mount(struct supervisor *supervisor)
 	supervisor->status.n_restarts = before.n_restarts;
 	supervisor->status.has_journal = before.has_journal;
 	supervisor->has_journal = before.has_journal;
-	return mount_point_find(supervisor->config->mountpoint, &supervisor->device);
+	r = start_lock_memory(supervisor, reterr);
+	return r < 0 ? r : mount_point_find(supervisor->config->mountpoint, &supervisor->device);
 }
 
 int adopt_mount(struct supervisor *supervisor, struct failure *reterr)
@@ -63,12 +64,12 @@ int adopt_mount(struct supervisor *supervisor, struct failure *reterr)
 
 	if (r < 0)
 		return r;
-	r = take_mount(supervisor);
+	(void)fail(reterr, 0, "the worker that is left does not hand the mount over",
+		   "'keyfs umount' ends it");
+	r = take_mount(supervisor, reterr);
 	supervisor->is_adopted = r == 0;
 	supervisor->has_served = r == 0;
-	return r < 0 ? fail(reterr, r, "the worker that is left does not hand the mount over",
-			    "'keyfs umount' ends it")
-		     : 0;
+	return r;
 }
 
 int adopt_replace(struct supervisor *supervisor)

@@ -74,6 +74,13 @@ int handoff_tell(enum handoff_kind kind)
 	return handoff_send(HANDOFF_CONTROL_FD, &message, NULL, 0);
 }
 
+int handoff_tell_ready(int flags)
+{
+	struct handoff_message message = {.kind = HANDOFF_READY, .code = flags};
+
+	return handoff_send(HANDOFF_CONTROL_FD, &message, NULL, 0);
+}
+
 int handoff_tell_root(int fd)
 {
 	struct handoff_message message = {.kind = HANDOFF_ROOT};

@@ -231,8 +231,9 @@ void recover_on_unlocked(struct supervisor *supervisor)
 	(void)start_mounted(supervisor, &supervisor->standby); /* if it is gone, that is seen soon */
 }
 
-void recover_on_ready(struct supervisor *supervisor)
+void recover_on_ready(struct supervisor *supervisor, const struct handoff_message *message)
 {
+	start_note_memory(supervisor, message);
 	supervisor->standby.is_ready = true;
 	supervisor->n_failures = 0;
 	if (supervisor->active.pid == 0 && supervisor->phase == PHASE_SERVING)

@@ -251,6 +251,7 @@ static struct supervisor supervisor_of(const struct supervise_config *config,
 				.supervisor_pid = getpid(),
 				.since = time(NULL),
 				.is_read_only = config->read_only,
+				.allows_unlocked = config->allow_unlocked,
 			},
 	};
 }

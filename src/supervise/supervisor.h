@@ -210,7 +210,11 @@ void worker_forget(struct worker *worker);
 /* start.c */
 
 void start_on_unlocked(struct supervisor *supervisor, const struct handoff_message *message);
-void start_on_ready(struct supervisor *supervisor);
+void start_on_ready(struct supervisor *supervisor, const struct handoff_message *message);
+/* Locks what this process has in plain, the flight record. -EPERM: that is not possible, and not allowed. */
+int start_lock_memory(struct supervisor *supervisor, struct failure *reterr);
+/* A worker is ready: whether it could. */
+void start_note_memory(struct supervisor *supervisor, const struct handoff_message *message);
 /* The device, the greeting and the flight record, for a worker that has unlocked the store. */
 int start_mounted(struct supervisor *supervisor, const struct worker *worker);
 void start_on_failed(struct supervisor *supervisor, const struct handoff_message *message);
@@ -221,7 +225,7 @@ void start_on_failed(struct supervisor *supervisor, const struct handoff_message
 void recover_keep_standby(struct supervisor *supervisor);
 /* The standby has unlocked the store, or is ready, or has failed. */
 void recover_on_unlocked(struct supervisor *supervisor);
-void recover_on_ready(struct supervisor *supervisor);
+void recover_on_ready(struct supervisor *supervisor, const struct handoff_message *message);
 void recover_on_failed(struct supervisor *supervisor, const struct handoff_message *message);
 /* Its wait status: a successor takes over, or the mount is over. */
 void recover_on_active_gone(struct supervisor *supervisor, int status);

@@ -247,6 +247,7 @@ int upgrade_resume(int fd, struct supervise_config *ret_config, struct superviso
 		.held = {-1, -1, -1},
 		.read_only = state.read_only,
 		.allow_other = state.allow_other,
+		.allow_unlocked = supervisor->status.allows_unlocked,
 		.foreground = state.foreground,
 		.root_unlock_kind = state.root_unlock_kind,
 		.lock = state.fds[0],
@@ -272,7 +273,8 @@ int upgrade_resume(int fd, struct supervise_config *ret_config, struct superviso
 	supervisor->phase = PHASE_SERVING;
 	supervisor->upgrade = (struct upgrade){
 		.is_wanted = true, .writers_until = clock_ms() + WRITERS_MS, .next = NO_DEADLINE};
-	return flight_map(supervisor->flight_fd, &supervisor->flight);
+	r = flight_map(supervisor->flight_fd, &supervisor->flight);
+	return r < 0 ? r : start_lock_memory(supervisor, NULL);
 }
 
 /* --- from the old worker to the new one --- */

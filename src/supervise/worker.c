@@ -46,7 +46,8 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, const str
 		.kind = HANDOFF_OPEN,
 		.code = (config->read_only ? HANDOFF_READ_ONLY : 0) |
 			(config->foreground ? 0 : HANDOFF_SYSLOG) |
-			(is_adopting(config) ? HANDOFF_SUCCESSOR : 0) | secret->flags,
+			(is_adopting(config) ? HANDOFF_SUCCESSOR : 0) | secret->flags |
+			(supervisor->status.allows_unlocked ? HANDOFF_ALLOW_UNLOCKED : 0),
 		.unlock_kind = secret->unlock_kind,
 	};
 	/* While an upgrade is prepared, the program that is installed now; else the one that runs here. */
@@ -109,7 +110,7 @@ static void on_active(struct supervisor *supervisor, const struct handoff_messag
 	else if (message->kind == HANDOFF_UNLOCKED && supervisor->phase == PHASE_UNLOCKING)
 		start_on_unlocked(supervisor, message);
 	else if (message->kind == HANDOFF_READY && supervisor->phase == PHASE_REPLAYING)
-		start_on_ready(supervisor);
+		start_on_ready(supervisor, message);
 	else if (message->kind == HANDOFF_FAILED && supervisor->phase <= PHASE_REPLAYING)
 		start_on_failed(supervisor, message);
 	else if (message->kind == HANDOFF_COUNTS)
@@ -121,7 +122,7 @@ static void on_standby(struct supervisor *supervisor, const struct handoff_messa
 	if (message->kind == HANDOFF_UNLOCKED)
 		recover_on_unlocked(supervisor);
 	else if (message->kind == HANDOFF_READY)
-		recover_on_ready(supervisor);
+		recover_on_ready(supervisor, message);
 	else if (message->kind == HANDOFF_FAILED)
 		recover_on_failed(supervisor, message);
 }
