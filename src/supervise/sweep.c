@@ -8,8 +8,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define N_SPACES 2 /* of node ids: of rows, and of the fields that read as their key's name (fs/node_id.h) \
-		    */
+#define N_SPACES                                                                                  \
+	2 /* of node ids: of rows, and of the fields that read as their key's name (fs/node_id.h) \
+	   */
 
 static void drop(int fuse, uint64_t ino)
 {
