@@ -4,6 +4,7 @@
 #include "handoff.h"
 #include "mount_point.h"
 #include "mount_table.h"
+#include "runtime.h"
 #include "supervise.h"
 
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -323,6 +325,29 @@ static void mount_table_knows_others(void **state)
 
 /* --- helper programs --- */
 
+/* So many clients wait for it already that the next one would, too. */
+static void supervisor_that_does_not_accept_keeps_nobody_waiting(void **state)
+{
+	const struct place *place = *state;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int dir = open(place->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int clients[3], r = 0;
+	unsigned n = 0;
+
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "/tmp/%s/%d", place->name, getpid());
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	while (n < 3 && (r = runtime_connect(dir, getpid(), &clients[n])) == 0)
+		n++;
+	assert_int_equal(r, -EAGAIN);
+	while (n > 0)
+		(void)close(clients[--n]);
+	(void)unlink(address.sun_path);
+	(void)close(listener);
+	(void)close(dir);
+}
+
 static void child_is_killed_at_its_deadline(void **state)
 {
 	int64_t begin = clock_ms();
@@ -359,6 +384,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(store_must_not_hide_itself, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(mount_point_is_a_directory, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(mount_table_knows_others, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(supervisor_that_does_not_accept_keeps_nobody_waiting, set_up,
+						tear_down),
 		cmocka_unit_test(child_is_killed_at_its_deadline),
 	};
 
