@@ -11,7 +11,7 @@
 
 struct arena;
 
-/* A thread with its stack. */
+/* A thread that has such a stack. */
 struct locked_thread {
 	pthread_t thread;
 	unsigned char *stack;
@@ -25,12 +25,15 @@ struct locked_thread {
 
 /*
  * Starts it. The stack is locked if the arena is.  -EPERM: it cannot be. -ENOMEM, -EAGAIN.
- * The arena leaves room for two of them under the limit on locked memory.
+ * The arena leaves room for two stacks under the limit on locked memory.
  */
 int locked_thread_start(struct locked_thread *thread, const struct arena *as, void *(*run)(void *),
 			void *user);
 /* Waits for its end, and wipes the stack. */
 void locked_thread_join(struct locked_thread *thread);
+
+/* The calling thread's own, from the caller's frame down, for as long as it runs. The rest as above. */
+int stack_lock(const struct arena *as);
 
 /* Wipes what functions that have returned left below the caller's frame. */
 void stack_wipe(void);

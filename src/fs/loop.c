@@ -225,31 +225,17 @@ static int run(struct fs *fs)
 	return 0;
 }
 
-struct loop {
-	struct fs *fs;
-	int result;
-};
-
-static void *loop_main(void *argument)
-{
-	struct loop *loop = argument;
-
-	absence_begin(&loop->fs->absence);
-	loop->result = run(loop->fs);
-	absence_end(&loop->fs->absence);
-	return NULL;
-}
-
 int fs_run(struct fs *fs)
 {
-	struct loop loop = {.fs = fs};
-	struct locked_thread thread;
-	int r = locked_thread_start(&thread, fs->arena, loop_main, &loop);
+	int r = stack_lock(fs->arena);
 
 	if (r < 0)
 		return r;
-	locked_thread_join(&thread);
-	return loop.result;
+	absence_begin(&fs->absence);
+	r = run(fs);
+	absence_end(&fs->absence);
+	stack_wipe();
+	return r;
 }
 
 ssize_t send_answer(struct fs *fs, struct iovec *parts, int n_parts)

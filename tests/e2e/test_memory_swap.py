@@ -21,7 +21,7 @@ from test_memory import mappings, places_of, processes
 from test_memory_closed import asked, descriptor
 from test_memory_limit import limited
 
-SWAP_SIZE = 256 << 20
+SWAP_SIZE = 96 << 20
 CONTROL = Path("/sys/class/zram-control")
 SYS_PIDFD_OPEN, SYS_PROCESS_MADVISE, MADV_PAGEOUT = 434, 440, 21
 libc = ctypes.CDLL(None, use_errno=True)

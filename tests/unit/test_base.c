@@ -438,6 +438,31 @@ static void a_stack_is_locked_and_never_dumped(void **state)
 	assert_non_null(strstr(flags, " dd"));
 }
 
+struct own_stack {
+	struct arena *arena;
+	int result;
+	char flags[256];
+};
+
+static void *lock_and_look(void *argument)
+{
+	struct own_stack *own = argument;
+
+	own->result = stack_lock(own->arena);
+	return look_at_stack(own->flags);
+}
+
+static void a_thread_locks_the_stack_that_it_has(void **state)
+{
+	struct own_stack own = {.arena = *state, .result = -1};
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, lock_and_look, &own), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(own.result, 0);
+	assert_non_null(strstr(own.flags, " lo"));
+}
+
 static void *overflow(void *unused)
 {
 	volatile unsigned char deep[LOCKED_STACK_SIZE + 2048];
@@ -644,6 +669,7 @@ int main(void)
 		cmocka_unit_test(arena_takes_what_the_limit_leaves),
 		WITH_ARENA(a_structure_is_zeroed_and_wiped_in_the_arena),
 		WITH_ARENA(a_stack_is_locked_and_never_dumped),
+		WITH_ARENA(a_thread_locks_the_stack_that_it_has),
 		cmocka_unit_test(what_overflows_a_stack_writes_nowhere),
 		cmocka_unit_test(blob_copies),
 		cmocka_unit_test(blob_of_no_possible_size_is_enomem),
