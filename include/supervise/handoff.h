@@ -132,9 +132,6 @@ void handoff_close_fds(int fds[HANDOFF_FDS_MAX]);
 
 /* --- the worker's side --- */
 
-/* A message without content. */
-int handoff_tell(enum handoff_kind kind);
-
 /* READY, with MEMORY_UNLOCKED or 0. */
 int handoff_tell_ready(int flags);
 

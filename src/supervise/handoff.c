@@ -67,13 +67,6 @@ int handoff_receive(int socket, struct handoff_message *ret, int ret_fds[HANDOFF
 	return 0;
 }
 
-int handoff_tell(enum handoff_kind kind)
-{
-	struct handoff_message message = {.kind = kind};
-
-	return handoff_send(HANDOFF_CONTROL_FD, &message, NULL, 0);
-}
-
 int handoff_tell_ready(int flags)
 {
 	struct handoff_message message = {.kind = HANDOFF_READY, .code = flags};
