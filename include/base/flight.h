@@ -22,6 +22,8 @@
  *   slots          requests, on a kernel that does not send them again (fs/journal.h): in plain, with the bytes that
  *                  a WRITE has; locked in memory, and wiped when they are answered
  *   kept           sealed values that open reading handles show (fs/keep.h)
+ *   sweep          whose pages the kernel may have in its page cache, and must drop soon (fs/sweep.h).  Another process
+ *                  writes to it as well, the sweeper
  *
  * The unique number of a request is the kernel's, without FLIGHT_RESENT unless it says otherwise.
  */
@@ -96,7 +98,9 @@ struct flight_kept {
 	atomic_uint_least64_t version; /* of the value; 0: free */
 	uint64_t ino;
 	uint32_t n_handles;
+	uint32_t n_cached; /* of them, those that read through the page cache */
 	uint32_t first_block;
+	uint32_t zero;
 	uint64_t len;
 };
 
@@ -105,6 +109,31 @@ struct flight_count {
 	atomic_uint_least64_t unique; /* 0: not valid */
 	uint32_t index;		      /* of the kept value */
 	uint32_t n_handles;	      /* what it becomes */
+	uint32_t n_cached;	      /* the same */
+	uint32_t is_cached;	      /* 1: the handle that the request is about is one of those */
+};
+
+/*
+ * Nodes with pages in the page cache.  A node's place is one of the ways of set (node id %
+ * FLIGHT_SWEEP_SETS). A set that was never touched has never been used, and takes no memory.
+ */
+#define FLIGHT_SWEEP_SETS 4096
+#define FLIGHT_SWEEP_WAYS 16
+
+struct flight_page {
+	atomic_uint_least64_t ino;
+	atomic_uint_least64_t state; /* fs/sweep.h; 0 in all bits but the time: free */
+	uint64_t version;	     /* of the value that filled a page last; 0: of no stored one */
+};
+
+struct flight_sweep {
+	atomic_uint_least64_t touched[FLIGHT_SWEEP_SETS / 64]; /* a bit for each set */
+	atomic_uint_least64_t due[FLIGHT_SWEEP_SETS / 64];     /* something in it is to be swept sometime */
+	atomic_uint is_asleep;				       /* the sweeper waits to be told */
+	atomic_uint n_wanted;				       /* how often all was to be swept at once */
+	atomic_uint n_done;				       /* and how often it was */
+	uint32_t zero;
+	struct flight_page pages[FLIGHT_SWEEP_SETS][FLIGHT_SWEEP_WAYS];
 };
 
 #define FLIGHT_MOUNT_SIZE 12288
@@ -138,12 +167,13 @@ struct flight {
 	struct flight_count count;
 	struct flight_kept kept[FLIGHT_KEPT_MAX];
 	unsigned char blocks[FLIGHT_BLOCKS][FLIGHT_BLOCK_SIZE];
+	struct flight_sweep sweep;
 };
 
 /* Makes the memory: a descriptor, close on exec. -errno. */
 int flight_create(int *ret_fd);
 /* Maps it; -EPROTO: it is of another layout. What is fixed in size is locked (as far as the limit on locked
- * memory allows), blocks are not. */
+ * memory allows), blocks and what follows them are not. */
 int flight_map(int fd, struct flight **ret);
 /* NULL is fine. */
 void flight_unmap(struct flight *flight);

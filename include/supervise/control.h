@@ -78,7 +78,8 @@ struct control_status {
 	uint8_t trust;	   /* what is known of the records as a whole: an enum vault_trust that is passed on
 			      unread */
 	uint8_t has_anchor;
-	uint8_t zero[5];
+	uint8_t is_cached; /* small values are read through the page cache */
+	uint8_t zero[4];
 	char release[32];		     /* the version of the program, ended by a NUL */
 	char last_death[CONTROL_DEATH_SIZE]; /* why the last worker ended; empty if none did. Ended by a NUL
 					      */

@@ -75,6 +75,7 @@ enum handoff_flag {
 	HANDOFF_READ_ONLY = 1,
 	HANDOFF_SYSLOG = 2,    /* the worker's log goes there and not to standard error */
 	HANDOFF_SUCCESSOR = 8, /* another worker had the mount before */
+	HANDOFF_CACHE = 16,    /* small values are read through the page cache (fs.h) */
 	HANDOFF_JOURNAL = 4,   /* the kernel does not send requests again, so they are kept (fs.h) */
 };
 

@@ -129,7 +129,10 @@ static int take_mount(struct serve *serve, struct sessions *sessions, struct fai
 		.fuse_fd = take_fd(&fds.fds[0]),
 		.anchors = serve->anchors,
 		.flight = serve->flight,
+		.flight_fd = serve->flight_fd,
+		.sweeper = serve->sweeper,
 		.has_journal = message.code & HANDOFF_JOURNAL,
+		.has_cache = serve->has_cache,
 		.is_first = serve->is_first,
 	};
 	serve_judge(serve, serve->verdict);
@@ -191,6 +194,7 @@ static int start(struct serve *serve, struct failure *reterr)
 	if (r < 0)
 		return r;
 	serve->anchors = fds[0];
+	serve->has_cache = open.code & HANDOFF_CACHE;
 	serve->is_read_only = open.code & HANDOFF_READ_ONLY;
 	serve->is_adopting = open.unlock_kind != VAULT_BY_ROOT && open.code & HANDOFF_SUCCESSOR;
 	serve->is_first = open.unlock_kind != VAULT_BY_ROOT && !(open.code & HANDOFF_SUCCESSOR);
@@ -271,7 +275,9 @@ int cmd_serve(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	confine();
-	r = start(&serve, &failure);
+	r = fs_sweeper_start(&serve.sweeper);
+	if (r == 0)
+		r = start(&serve, &failure);
 	if (r == 0)
 		r = serve_mount(&serve);
 	else

@@ -22,7 +22,8 @@
  *                    commit on close                       open_file.c, write_handle.c, flusher.c, barrier.c
  *                    a reader's value as of its open       snapshot.c
  *                    node ids, handles, offsets            node_id.h; old ids after a rename: moves.c
- *                    what the kernel must forget           notify.c, fleeting.c
+ *                    what the kernel must forget           notify.c, fleeting.c; its page cache: sweep.c,
+ *                                                          and another process: sweeper.c
  *                    "no such thing", before it is known   absence.c
  *                    what a successor needs                inherit.c, journal.c, keep.c, idle.c (flight.h)
  *                    a change of the slots                 slots.c

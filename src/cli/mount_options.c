@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum effect { READ_ONLY, READ_WRITE, ALLOW_OTHER, KEY_FILE, REMOUNT, NONE };
+enum effect { READ_ONLY, READ_WRITE, ALLOW_OTHER, CACHE, KEY_FILE, REMOUNT, NONE };
 
 static const struct word {
 	const char *word;
@@ -16,6 +16,7 @@ static const struct word {
 	{"ro", READ_ONLY, false},
 	{"rw", READ_WRITE, false},
 	{"allow_other", ALLOW_OTHER, false},
+	{"cache", CACHE, false},
 	{"key_file=", KEY_FILE, true},
 	{"remount", REMOUNT, false},
 	/* always so */
@@ -79,6 +80,9 @@ static int apply(const struct word *word, const char *text, size_t len, struct m
 		return 0;
 	case ALLOW_OTHER:
 		options->allow_other = true;
+		return 0;
+	case CACHE:
+		options->cache = true;
 		return 0;
 	case REMOUNT:
 		options->remount = true;

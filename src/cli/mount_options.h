@@ -8,6 +8,7 @@
 struct mount_options {
 	bool read_only;
 	bool allow_other;
+	bool cache;
 	bool remount;		 /* not a new mount: the one that is there becomes read_only, or not */
 	char key_file[PATH_MAX]; /* empty: none was named */
 };

@@ -14,12 +14,14 @@
 struct serve {
 	const char *store;
 	bool is_read_only;
+	bool has_cache;
 	bool is_first;	  /* of the mount's workers */
 	bool is_adopting; /* it is started by a person, for a mount that is there */
 	struct flight *flight;
 	int fuse; /* the file system's; the others for who adopts the mount, -1 until they are there */
 	int init;
 	int flight_fd;
+	int sweeper; /* from fs_sweeper_start */
 	int lock;
 	int listener;
 	int anchors;		  /* the state directory, or -1 */

@@ -134,6 +134,15 @@ static void handle_waiting(struct fs *fs, struct waiting_request *request)
 	}
 }
 
+/* So were those that were put off, and they can go on now. */
+static void handle_deferred(struct fs *fs)
+{
+	struct waiting_request *request;
+
+	while ((request = cache_take(fs)))
+		handle_waiting(fs, request);
+}
+
 /* A request in a slot, which is given back when it is answered. */
 static void handle_slot(struct fs *fs, struct flight_slot *slot, size_t len, bool is_repeated)
 {
@@ -206,6 +215,9 @@ static int run(struct fs *fs)
 		int r;
 
 		handle_waiting(fs, absence_take(&fs->absence));
+		handle_deferred(fs);
+		if (!cache_wait(fs))
+			continue;
 		r = read_one(fs);
 		if (r == -ENODEV)
 			return 0;					  /* unmounted */

@@ -6,6 +6,7 @@
 
 #include "absence.h"
 #include "barrier.h"
+#include "cache.h"
 #include "fleeting.h"
 #include "fs.h"
 #include "inherit.h"
@@ -16,6 +17,7 @@
 #include "notify.h"
 #include "open_file.h"
 #include "snapshot.h"
+#include "sweep.h"
 #include "vault.h"
 #include "writer.h"
 
@@ -40,6 +42,9 @@ struct fs {
 	int anchors; /* -1: none */
 	struct fuse_session *session;
 	struct flight *flight;
+	int flight_fd;
+	int sweeper;
+	struct sweep sweep;
 	struct inherited inherited;
 	bool has_inherited; /* requests may come again that were carried out: the loop's */
 	struct journal journal;
@@ -55,6 +60,7 @@ struct fs {
 	struct barrier barrier;
 	struct moves moves;
 	struct fleeting fleeting;
+	struct cache cache;
 	struct absence absence;
 	bool has_journal;
 	bool is_replaying;	     /* FUSE_INIT, of a kernel that knows FUSE_PARALLEL_DIROPS */
@@ -113,6 +119,8 @@ void entry_param(struct fs *fs, const struct vault_entry *entry, struct fuse_ent
  */
 int follow_move(struct fs *fs, struct vault *vault, struct vault_entry *entry);
 int follow_to_open(struct fs *fs, struct vault_entry *entry);
+/* A change of what the node is, also by an old id (cache.h). The loop's. */
+void change_of_node(struct fs *fs, uint64_t ino, struct change *ret);
 /* What a node to be changed is: a stored entry (*ret_state OPEN_LIVE), or one in memory alone, which is
  * pending or gone. -ESTALE: nobody's. */
 int find_to_change(struct fs *fs, struct vault *vault, uint64_t ino, struct vault_entry *ret,

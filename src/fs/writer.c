@@ -210,6 +210,7 @@ static void settle_all(struct writer *writer, struct job *batch)
 			writer->tidy_at = monotonic_s() + TIDY_AFTER_S;
 		enter(writer, job);
 		job->sort->settle(writer->fs, job);
+		cache_end_change(&writer->fs->cache, &job->change);
 		job_free(job);
 		atomic_fetch_sub(&writer->fs->flight->n_waiting, 1);
 	}

@@ -241,6 +241,7 @@ static struct supervisor supervisor_of(const struct supervise_config *config,
 				.supervisor_pid = getpid(),
 				.since = time(NULL),
 				.is_read_only = config->read_only,
+				.is_cached = config->cache,
 			},
 	};
 }

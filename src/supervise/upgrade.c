@@ -253,6 +253,7 @@ int upgrade_resume(int fd, struct supervise_config *ret_config, struct superviso
 		.program = ret_config->program,
 		.held = {-1, -1, -1},
 		.read_only = state.read_only,
+		.cache = supervisor->status.is_cached,
 		.allow_other = state.allow_other,
 		.foreground = state.foreground,
 		.root_unlock_kind = state.root_unlock_kind,

@@ -44,7 +44,7 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, int secre
 		.kind = HANDOFF_OPEN,
 		.code = (config->read_only ? HANDOFF_READ_ONLY : 0) |
 			(config->foreground ? 0 : HANDOFF_SYSLOG) |
-			(is_adopting(config) ? HANDOFF_SUCCESSOR : 0),
+			(is_adopting(config) ? HANDOFF_SUCCESSOR : 0) | (config->cache ? HANDOFF_CACHE : 0),
 		.unlock_kind = unlock_kind,
 	};
 	/* While an upgrade is prepared, the program that is installed now; else the one that runs here. */

@@ -212,6 +212,7 @@ static void start_worker(struct mount *mount, bool is_first)
 		.reader = open_session(STORE_READ),
 		.writer = mount->options & IS_READ_ONLY ? NULL : open_session(STORE_WRITE),
 		.anchors = -1,
+		.sweeper = -1,
 		.flight = flight,
 		.has_journal = mount->options & HAS_JOURNAL,
 		.is_first = is_first,
