@@ -72,6 +72,17 @@ void cache_end_change(struct cache *cache, struct change *change)
 	(void)pthread_mutex_unlock(&cache->mutex);
 }
 
+void cache_note_change(struct fs *fs, const struct job *job)
+{
+	if (!fs->cache.is_on)
+		return;
+	if (job->commit.fh != 0 && job->result == 0 && !job->is_in_memory)
+		notify_attributes(fs, job->entry.id);
+	for (unsigned i = 0; i < 2 && job->change.is_listed; i++)
+		if (job->change.files[i] != 0)
+			notify_attributes(fs, job->change.files[i]);
+}
+
 /* key 0: it may be in any. */
 static bool is_about(const struct change *change, uint64_t ino, uint64_t key)
 {
@@ -100,11 +111,18 @@ bool cache_is_changing(struct fs *fs, uint64_t ino, uint64_t key)
 	return fs->cache.is_on && (is_listed(&fs->cache, ino, key) || sweep_is_condemned(&fs->sweep, ino));
 }
 
+static bool is_quiet(struct cache *cache)
+{
+	if (cache->quiet_until_ms != 0 && fleeting_now_ms() >= cache->quiet_until_ms)
+		cache->quiet_until_ms = 0;
+	return cache->quiet_until_ms != 0;
+}
+
 /* Changes first: one that opens a file has done so before it is no longer listed. */
 bool cache_is_calm(struct fs *fs, uint64_t ino)
 {
-	return fs->cache.is_on && !is_damaged(fs) && !is_listed(&fs->cache, ino, 0) &&
-	       !open_file_is_writing(&fs->open_files, ino);
+	return fs->cache.is_on && !is_quiet(&fs->cache) && !is_damaged(fs) &&
+	       !is_listed(&fs->cache, ino, 0) && !open_file_is_writing(&fs->open_files, ino);
 }
 
 /* --- waiting for handles --- */

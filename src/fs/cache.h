@@ -16,7 +16,10 @@
  * (keep_cache), which it is if the version that filled a page last is the current one.
  *
  * Attributes are not invalidated while such a handle is open and not condemned: a reply to GETATTR that is on
- * its way would be thrown away, and the read would go on with an old size.
+ * its way would be thrown away, and the read would go on with an old size.  They are by each change, before
+ * it is answered: a reply with an older size that is still on its way (a stat of the file) would otherwise be
+ * taken for the newer one by the kernel, and the first reply to a new handle be thrown away.  What a
+ * predecessor had no time to say in that way is waited for, CACHE_QUIET_MS.
  */
 #ifndef KEYFS_FS_CACHE_H
 #define KEYFS_FS_CACHE_H
@@ -31,6 +34,7 @@
 
 #define CACHE_VALUE_MAX 4096 /* a page: of two, one could be older than the other */
 #define CACHE_WAIT_MS	1000 /* not less than attributes are cached (CACHE_TIMEOUT) */
+#define CACHE_QUIET_MS	1000 /* of a successor, in which no handle reads through the cache */
 #define CACHE_GRACE_MS	50   /* for reads that have begun when their handles are condemned */
 
 struct fs;
@@ -47,6 +51,7 @@ struct change {
 
 struct cache {
 	bool is_on;
+	int64_t quiet_until_ms;
 	pthread_mutex_t mutex;
 	struct change *changes; /* under mutex: under way, or put off */
 	atomic_uint n_changes;
@@ -80,7 +85,9 @@ bool cache_wait(struct fs *fs);
 
 /* --- any thread --- */
 
-/* The change was made, or not, and was answered. One that never began is fine. */
+/* The job's change was made, or not, and is about to be answered. */
+void cache_note_change(struct fs *fs, const struct job *job);
+/* It was answered. One that never began is fine. */
 void cache_end_change(struct cache *cache, struct change *change);
 /* Whether the attributes of the file, which is in that key (0: not known), may change in a moment, or are not
  * those that a condemned handle has. */

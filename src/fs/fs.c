@@ -228,6 +228,8 @@ int fs_take_over(struct fs *fs)
 		return r;
 	if (fs->sweep.list)
 		sweep_each_held(&fs->sweep, recount_held, fs);
+	if (atomic_load(&fs->flight->n_requests) > 0)
+		fs->cache.quiet_until_ms = fleeting_now_ms() + CACHE_QUIET_MS;
 	open_files_adopt(&fs->open_files, fs->reader, generation);
 	moves_all_recent(&fs->moves);
 	if (fs->writer)

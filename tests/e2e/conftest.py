@@ -261,6 +261,14 @@ class Keyfs:
                 subprocess.run(["umount", "-l", self.mnt], check=True)
 
 
+def pytest_collection_modifyitems(config, items):
+    """What -o cache does otherwise is tested in test_cache.py."""
+    if CACHED:
+        direct = [item for item in items if item.get_closest_marker("direct")]
+        items[:] = [item for item in items if item not in direct]
+        config.hook.pytest_deselected(items=direct)
+
+
 def sh(script, cwd, shell="bash", **options):
     """A script run in a shell as a person would: no terminal, the plain locale."""
     options = {"capture_output": True, "text": True, "timeout": DEADLINE, "stdin": subprocess.DEVNULL, **options}
