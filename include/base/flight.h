@@ -154,7 +154,7 @@ struct flight {
 	atomic_uint_least64_t n_resent;	  /* that came a second time */
 	atomic_uint_least64_t n_batches;  /* that the writer thread is through with */
 	atomic_uint_least64_t n_waiting;  /* requests that it has, or that wait for it */
-	atomic_uint_least64_t n_parked;	  /* that wait for the verdict on the store */
+	atomic_uint_least64_t n_parked;	  /* that wait for the verdict on the store, or for a reader */
 	atomic_uint_least64_t lost_at_ns; /* monotonic: when the last worker was found dead; 0: not waiting */
 	atomic_uint_least64_t longest_pause_ns; /* from there to the next worker's first reading */
 	atomic_uint trust; /* an enum vault_trust: what is known of the store's records as a whole */

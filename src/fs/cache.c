@@ -206,6 +206,7 @@ static bool put_off(struct fs *fs, const struct change *change)
 	*cache->last = deferred;
 	cache->last = &deferred->next;
 	cache->n_deferred++;
+	note_parked(fs);
 	cache_begin_change(cache, &deferred->change);
 	return true;
 }
@@ -273,6 +274,7 @@ struct waiting_request *cache_take(struct fs *fs)
 		if (!*at)
 			cache->last = at;
 		cache->n_deferred--;
+		note_parked(fs);
 		cache_end_change(cache, &deferred->change);
 		request = TAKE(deferred->request);
 		forget(deferred);

@@ -130,7 +130,7 @@ static void handle_waiting(struct fs *fs, struct waiting_request *request)
 		waiting_request_free(request);
 		request = next;
 		if (!request)
-			atomic_store(&fs->flight->n_parked, fs->absence.n);
+			note_parked(fs);
 	}
 }
 

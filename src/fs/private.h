@@ -8,6 +8,7 @@
 #include "barrier.h"
 #include "cache.h"
 #include "fleeting.h"
+#include "flight.h"
 #include "fs.h"
 #include "inherit.h"
 #include "job.h"
@@ -195,6 +196,13 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in, stru
 void notice_commits(struct fs *fs);
 /* barrier_wait, and then that. */
 void wait_for_releases(struct fs *fs, uint64_t ino);
+
+/* How many requests wait for the verdict, or are put off: the watch must not take them for stuck. The loop's.
+ */
+static inline void note_parked(struct fs *fs)
+{
+	atomic_store(&fs->flight->n_parked, fs->absence.n + fs->cache.n_deferred);
+}
 
 /* --- loop.c --- */
 
