@@ -35,7 +35,7 @@
 #include <stdint.h>
 
 /* Of this layout. Another one cannot be handed over to a running mount's next worker. */
-#define FLIGHT_VERSION 4
+#define FLIGHT_VERSION 5
 
 /* Marks the number of a request that the kernel sends again (FUSE_UNIQUE_RESEND, protocol 7.40). */
 #define FLIGHT_RESENT  ((uint64_t)1 << 63)
