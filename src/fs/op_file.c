@@ -124,6 +124,24 @@ static int open_key_name(struct fs *fs, uint64_t ino, struct fuse_file_info *fi)
 	return vault_get(fs->reader, node_row(ino), &key);
 }
 
+/*
+ * With a cache a writing handle must not be on an id that was renamed while it was opened: what it stores
+ * goes to the field of the new name, where readers of the cache may be.  A rename that is settled from here
+ * on sees it.
+ */
+static int open_latest(struct fs *fs, uint64_t ino, uid_t uid, bool is_calm, struct fuse_file_info *fi)
+{
+	int r = open_file(fs, ino, uid, is_calm, fi);
+
+	while (r == 0 && fs->cache.is_on && handle_sort(fi->fh) == HANDLE_WRITER &&
+	       atomic_load(&fs->n_commits) != fs->n_commits_seen) {
+		handle_close(&fs->open_files, fi->fh);
+		notice_commits(fs);
+		r = open_file(fs, ino, uid, is_calm, fi);
+	}
+	return r;
+}
+
 static bool must_wait(fuse_req_t req, uint64_t ino)
 {
 	struct change change;
@@ -142,7 +160,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	wait_for_releases(fs, ino); /* what ended before it was calm is seen now */
 	r = node_space(ino) == SPACE_KEY_NAME ? open_key_name(fs, ino, fi)
-					      : open_file(fs, ino, fuse_req_ctx(req)->uid, is_calm, fi);
+					      : open_latest(fs, ino, fuse_req_ctx(req)->uid, is_calm, fi);
 	if (r < 0) {
 		reply_error(req, ino, r);
 		return;

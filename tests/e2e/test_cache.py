@@ -524,7 +524,7 @@ def test_who_adopts_a_mount_keeps_how_values_are_read(made):
     assert read_once(path) == SMALL
 
 
-@pytest.mark.skipif(CACHED, reason="every mount is one with -o cache")
+@pytest.mark.direct
 def test_a_remount_does_not_change_how_values_are_read(made):
     made.mount()
     result = made.run("mount", made.store, made.mnt, "-o", "remount,ro,cache")
