@@ -28,11 +28,21 @@ struct fs_config {
 	int fuse_fd;	       /* /dev/fuse, mounted; taken over as well */
 	int anchors;	       /* where the anchor is kept (vault.h), or -1: nowhere; borrowed */
 	struct flight *flight; /* of the mount (flight.h); borrowed */
+	int flight_fd;	       /* its memory; borrowed */
+	int sweeper;	  /* from fs_sweeper_start, borrowed, or -1: no page is written down or dropped */
 	bool has_journal; /* the kernel does not send requests again: they are kept in the flight record */
 	bool is_locked;	  /* there are no keys: reader and writer are NULL, and ENOKEY is what is answered */
+	bool has_cache;	  /* small values are read through the kernel's page cache (fs/cache.h) */
 	bool is_first;	  /* of the mount's workers: the drafts of an earlier mount are cleared away,
 			     unless the store is damaged */
 };
+
+/*
+ * Starts the process that has the kernel drop values from its page cache (fs/sweep.h).  It becomes a copy of
+ * the caller: so before there is a secret, a thread, or a child that ends.  It ends with the caller, and the
+ * caller ends when it does (SIGCHLD): another worker goes on.  -EAGAIN, -EMFILE.
+ */
+int fs_sweeper_start(int *ret_socket);
 
 /* -ENOMEM, -EIO, or why drafts cannot be cleared away. */
 int fs_new(const struct fs_config *config, struct fs **ret, struct failure *reterr);
@@ -68,6 +78,14 @@ void fs_on_verdict(struct fs *fs);
  * Another thread than that of fs_run, as above.
  */
 void fs_leave(struct fs *fs);
+
+/*
+ * Has the kernel drop all pages of values that it may have, and returns when it has: 0, or -ETIMEDOUT, when
+ * it has not within that time (it does sometime).  Handles that are open may fill others meanwhile and
+ * afterwards. Between fs_take_over and fs_free; any thread but that of fs_run, which may have to answer a
+ * READ first.
+ */
+int fs_sweep_all(struct fs *fs, int timeout_ms);
 
 /* Stops the writer thread after what it has, and closes the sessions. NULL is fine. */
 void fs_free(struct fs *fs);

@@ -86,7 +86,8 @@ struct control_status {
 	uint8_t has_anchor;
 	uint8_t allows_unlocked;    /* memory: the mount was asked to go on where it cannot be locked */
 	uint8_t is_memory_unlocked; /* so it is: of this supervisor, or of a worker */
-	uint8_t zero[3];
+	uint8_t is_cached;	    /* small values are read through the page cache */
+	uint8_t zero[2];
 	char release[32];		     /* the version of the program, ended by a NUL */
 	char last_death[CONTROL_DEATH_SIZE]; /* why the last worker ended; empty if none did. Ended by a NUL
 					      */

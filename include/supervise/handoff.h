@@ -84,6 +84,7 @@ enum handoff_flag {
 	HANDOFF_JOURNAL = 4,   /* the kernel does not send requests again, so they are kept (fs.h) */
 	HANDOFF_LOCKED = 16,   /* it has no keys, and is given none */
 	HANDOFF_EXAMINE = 32,  /* the store is examined as before a mount: it was locked */
+	HANDOFF_CACHE = 64,    /* small values are read through the page cache (fs.h) */
 
 	HANDOFF_ALLOW_UNLOCKED = 0x100,	 /* where memory cannot be locked, to go on */
 	HANDOFF_MEMORY_UNLOCKED = 0x200, /* READY alone: so it is */

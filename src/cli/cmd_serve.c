@@ -153,7 +153,10 @@ static int take_mount(struct serve *serve, struct sessions *sessions, struct fai
 		.fuse_fd = take_fd(&fds.fds[0]),
 		.anchors = serve->anchors,
 		.flight = serve->flight,
+		.flight_fd = serve->flight_fd,
+		.sweeper = serve->sweeper,
 		.has_journal = message.code & HANDOFF_JOURNAL,
+		.has_cache = serve->has_cache,
 		.is_first = serve->is_first,
 		.is_locked = serve->is_locked,
 	};
@@ -223,6 +226,7 @@ static void understand(struct serve *serve, const struct handoff_message *open)
 	bool is_by_person = open->unlock_kind != VAULT_BY_ROOT && !(open->code & HANDOFF_LOCKED);
 
 	serve->is_read_only = open->code & HANDOFF_READ_ONLY;
+	serve->has_cache = open->code & HANDOFF_CACHE;
 	serve->is_locked = open->code & HANDOFF_LOCKED;
 	serve->allows_unlocked = open->code & HANDOFF_ALLOW_UNLOCKED;
 	serve->is_examining = open->code & HANDOFF_EXAMINE;
@@ -328,7 +332,9 @@ int cmd_serve(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	confine();
-	r = start(&serve, &failure);
+	r = fs_sweeper_start(&serve.sweeper);
+	if (r == 0)
+		r = start(&serve, &failure);
 	if (r == 0)
 		r = serve_mount(&serve);
 	else

@@ -22,8 +22,10 @@
  *                    the receive loop, the writer thread   loop.c, writer.c (group commit)
  *                    commit on close                       open_file.c, write_handle.c, flusher.c, barrier.c
  *                    a reader's value as of its open       snapshot.c
+ *                    -o cache: the page cache              cache.c
  *                    node ids, handles, offsets            node_id.h; old ids after a rename: moves.c
- *                    what the kernel must forget           notify.c, fleeting.c
+ *                    what the kernel must forget           notify.c, fleeting.c; its page cache: sweep.c,
+ *                                                          and another process: sweeper.c
  *                    "no such thing", before it is known   absence.c
  *                    what a successor needs                inherit.c, journal.c, keep.c, idle.c (flight.h)
  *                    a change of the slots                 slots.c; answers without a key: locked.c
@@ -47,7 +49,7 @@
  *
  * A mount is two processes: cmd_mount.c asks for the secret and becomes the supervisor, which starts the
  * worker, passes it the secret and, once it has unlocked the store, the mounted device.  A third process, a worker
- * that waits, takes over when that one dies.
+ * that waits, takes over when that one dies.  Beside each worker is its sweeper (src/fs/sweeper.c).
  */
 /* clang-format on */
 #include "cli.h"

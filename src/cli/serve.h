@@ -14,6 +14,7 @@
 struct serve {
 	const char *store;
 	bool is_read_only;
+	bool has_cache;
 	bool is_first;	      /* of the mount's workers */
 	bool is_locked;	      /* it has no keys (handoff.h) */
 	bool is_examining;    /* the mount was locked */
@@ -24,6 +25,7 @@ struct serve {
 	int fuse; /* the file system's; the others for who adopts the mount, -1 until they are there */
 	int init;
 	int flight_fd;
+	int sweeper; /* from fs_sweeper_start */
 	int lock;
 	int listener;
 	int anchors;		  /* the state directory, or -1 */

@@ -11,6 +11,7 @@
 #define FUSE_USE_VERSION 314
 
 #include "barrier.h"
+#include "cache.h"
 #include "open_file.h"
 #include "vault.h"
 
@@ -58,6 +59,7 @@ struct job {
 	bool is_in_memory;	 /* run found that only memory has to change */
 	enum open_state state;
 	struct pending_release release;
+	struct change change; /* under way from here to its answer */
 
 	/* What came of it. */
 	struct vault_entry entry;

@@ -136,8 +136,17 @@ static void handle_waiting(struct fs *fs, struct waiting_request *request)
 		waiting_request_free(request);
 		request = next;
 		if (!request)
-			atomic_store(&fs->flight->n_parked, fs->absence.n);
+			note_parked(fs);
 	}
+}
+
+/* So were those that were put off, and they can go on now. */
+static void handle_deferred(struct fs *fs)
+{
+	struct waiting_request *request;
+
+	while ((request = cache_take(fs)))
+		handle_waiting(fs, request);
 }
 
 /* A request in a slot, which is given back when it is answered. */
@@ -216,6 +225,9 @@ static int run(struct fs *fs)
 			locked_leave_root(fs);
 			return 0;
 		}
+		handle_deferred(fs);
+		if (!cache_wait(fs))
+			continue;
 		r = read_one(fs);
 		if (r == -ENODEV)
 			return 0;					  /* unmounted */

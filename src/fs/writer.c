@@ -210,7 +210,9 @@ static void settle_all(struct writer *writer, struct job *batch)
 		if (job->result == 0 && job->sort->removes && writer->tidy_at == 0)
 			writer->tidy_at = monotonic_s() + TIDY_AFTER_S;
 		enter(writer, job);
+		cache_note_change(writer->fs, job);
 		job->sort->settle(writer->fs, job);
+		cache_end_change(&writer->fs->cache, &job->change);
 		job_free(job);
 		atomic_fetch_sub(&writer->fs->flight->n_waiting, 1);
 	}

@@ -46,8 +46,8 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, const str
 		.kind = HANDOFF_OPEN,
 		.code = (config->read_only ? HANDOFF_READ_ONLY : 0) |
 			(config->foreground ? 0 : HANDOFF_SYSLOG) |
-			(is_adopting(config) ? HANDOFF_SUCCESSOR : 0) | secret->flags |
-			(supervisor->status.allows_unlocked ? HANDOFF_ALLOW_UNLOCKED : 0),
+			(is_adopting(config) ? HANDOFF_SUCCESSOR : 0) | (config->cache ? HANDOFF_CACHE : 0) |
+			(supervisor->status.allows_unlocked ? HANDOFF_ALLOW_UNLOCKED : 0) | secret->flags,
 		.unlock_kind = secret->unlock_kind,
 	};
 	/* While an upgrade is prepared, the program that is installed now; else the one that runs here. */
