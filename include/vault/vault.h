@@ -346,6 +346,13 @@ int vault_lookup(struct vault *vault, uint64_t dir, struct bytes name, struct va
 /* The entry of dir with the lowest id above after; -ENOENT at the end. Ids are offsets that stay valid. */
 int vault_next(struct vault *vault, const struct vault_entry *dir, uint64_t after, struct vault_entry *ret);
 
+/*
+ * Between the two, vault_next finds the entry after the one that it gave last without looking for it again.
+ * Of a session that changes nothing; what it reads meanwhile may be as old as the first entry.
+ */
+void vault_list_begin(struct vault *vault);
+void vault_list_end(struct vault *vault);
+
 /* The field and its value as written. -ENOENT when id is no live field. */
 int vault_read(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, struct secret **ret_value);
 

@@ -273,6 +273,19 @@ int entry_next(struct vault *vault, uint64_t parent, enum vault_class class, con
 	return r < 0 ? r : open_current(vault, &node, ret, NULL);
 }
 
+int entry_list(struct vault *vault, uint64_t parent, enum vault_class class, const struct key_type *type,
+	       uint64_t after, struct vault_entry *ret)
+{
+	const struct vault_entry wanted = {.class = class, .type = type};
+	struct store_node node;
+	int r;
+
+	if (!vault->is_listing)
+		return entry_next(vault, parent, class, type, after, ret);
+	r = backend_of(vault)->node_list(vault->store, parent, entry_kind(&wanted), after, &node);
+	return r < 0 ? r : open_current(vault, &node, ret, NULL);
+}
+
 /* --- writing --- */
 
 /* Fills node's public columns and the key that seals it. */

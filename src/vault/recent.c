@@ -2,6 +2,7 @@
 #include "session.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define RECENT_MAX 256
 
@@ -31,7 +32,7 @@ void vault_forget(struct vault *vault)
 {
 	if (vault->recent)
 		recent_of(vault)->age++;
-	vault->no_drafts_in = 0;
+	memset(vault->ends, 0, sizeof(vault->ends));
 }
 
 bool recent_get(const struct vault *vault, uint64_t id, struct vault_entry *ret)

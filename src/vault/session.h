@@ -37,6 +37,15 @@ struct session_state {
 	bool is_dirty;	/* something has to be written */
 };
 
+/* What a key's listing consists of. */
+enum { LISTED_FIELDS, LISTED_DRAFTS, N_LISTED };
+
+/* Of a session that remembers: a key that has no more of them after an id. */
+struct list_end {
+	uint64_t key; /* 0: none is known */
+	uint64_t after;
+};
+
 struct vault {
 	struct store *store;
 	const struct vault_keys *keys;
@@ -44,9 +53,8 @@ struct vault {
 	struct data_key *data_keys[DATA_KEY_BUCKETS];
 	size_t n_data_keys;
 	struct secret *recent; /* entries that were read; NULL: none are remembered */
-	/* Of a session that remembers: the key that has no drafts after an id; 0: none is known. */
-	uint64_t no_drafts_in;
-	uint64_t no_drafts_after;
+	struct list_end ends[N_LISTED];
+	bool is_listing; /* vault_list_begin */
 	/* Of the writing session: */
 	struct session_state now;
 	struct session_state at_mark;
@@ -135,6 +143,9 @@ int entry_load(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, 
 int entry_find(struct vault *vault, const struct vault_entry *place, struct vault_entry *ret);
 /* The next child of one class and type. */
 int entry_next(struct vault *vault, uint64_t parent, enum vault_class class, const struct key_type *type,
+	       uint64_t after, struct vault_entry *ret);
+/* The same, of a listing: where there is one under way, it goes on. */
+int entry_list(struct vault *vault, uint64_t parent, enum vault_class class, const struct key_type *type,
 	       uint64_t after, struct vault_entry *ret);
 
 /* Seal entry (and value, of a field) under this transaction's version and write it. */
