@@ -150,6 +150,9 @@ static int wait_for_turn(struct serve *serve)
 		return r;
 	serve->lock = fds[0];
 	serve->listener = fds[1];
+	r = fs_has_new_master(serve->fs);
+	if (r != 0) /* another one, which unlocks it anew, takes over */
+		return r < 0 ? r : -EKEYEXPIRED;
 	is_old = fs_is_older(serve->fs);
 	if (is_old < 0)
 		return is_old;

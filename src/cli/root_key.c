@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define MEMORY_SIZE 4096
+#define ROOTS_SIZE  (2 * (size_t)VAULT_ROOT_SIZE)
 
 static int put(int fd, const struct secret *root)
 {
@@ -22,7 +23,7 @@ static int put(int fd, const struct secret *root)
 	at = mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (at == MAP_FAILED)
 		return -errno;
-	memcpy(at, root->data, VAULT_ROOT_SIZE);
+	memcpy(at, root->data, root->len);
 	return munmap(at, MEMORY_SIZE) < 0 ? -errno : 0;
 }
 
@@ -50,7 +51,7 @@ static int put_sealed(const struct secret *root, int *ret_fd)
 
 int root_key_put(const struct secret *root, int *ret_fd)
 {
-	if (root->len != VAULT_ROOT_SIZE)
+	if (root->len != VAULT_ROOT_SIZE && root->len != ROOTS_SIZE)
 		return -EPROTO;
 	return put_secret(root, ret_fd) == 0 ? 0 : put_sealed(root, ret_fd);
 }
@@ -66,7 +67,7 @@ int root_key_get(int fd, struct arena *arena, struct secret **ret)
 	at = mmap(NULL, MEMORY_SIZE, PROT_READ, MAP_SHARED, fd, 0);
 	if (at == MAP_FAILED)
 		return -errno;
-	r = secret_copy(arena, (struct bytes){at, VAULT_ROOT_SIZE}, ret);
+	r = secret_copy(arena, (struct bytes){at, ROOTS_SIZE}, ret);
 	(void)munmap(at, MEMORY_SIZE);
 	return r;
 }

@@ -205,6 +205,7 @@ static int run(struct fs *fs)
 	while (!fuse_session_exited(fs->session)) {
 		int r;
 
+		notice_commits(fs);
 		handle_waiting(fs, absence_take(&fs->absence));
 		r = read_one(fs);
 		if (r == -ENODEV)
