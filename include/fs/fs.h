@@ -101,6 +101,44 @@ void fs_free(struct fs *fs);
 typedef void fs_slot_done(void *user, int code, uint64_t number);
 int fs_change_slots(struct fs *fs, const struct vault_slot_change *change, fs_slot_done *done, void *user);
 
+/*
+ * A change of the master key (vault.h) likewise; new_root is taken over, also on an error.  about_to is
+ * called before it is committed, perhaps more than once; what it returns below 0 ends it. done says what came
+ * of it.
+ */
+struct vault_master_change;
+typedef int fs_about_to(void *user);
+int fs_change_master(struct fs *fs, const struct vault_master_change *change, struct secret *new_root,
+		     fs_about_to *about_to, fs_slot_done *done, void *user);
+/* Before fs_take_over: 1 if the master key was changed since this worker unlocked the store; or -errno. */
+int fs_has_new_master(struct fs *fs);
+
+struct fs_rekey {
+	bool is_end;
+	bool is_resumed; /* it finishes one that was interrupted */
+	bool is_nothing; /* there was none to finish */
+	int code; /* at the end; -EINPROGRESS: done, but what it left in the log is cleared away later */
+	uint64_t n_done; /* of n_all rows; of a shredded service: its rows */
+	uint64_t n_all;
+};
+
+typedef void fs_rekey_told(void *user, const struct fs_rekey *told);
+
+/*
+ * New data keys (vault.h) in pieces, each a transaction of the writer thread that others share; it calls told
+ * after each, and at the end.  What was committed before an error, or before a worker that ends, stays, and
+ * another rekey goes on with it.  -EALREADY: one is running. -EROFS, -ENOMEM. Then told is not called. The
+ * end also says -ECANCELED: the mount is over; -ENOSPC and others of the vault.
+ */
+int fs_rekey(struct fs *fs, bool only_resumes, fs_rekey_told *told, void *user);
+/* Shreds a service (vault.h): told is called once. -ENOENT. Before it, as above. -ENAMETOOLONG */
+int fs_shred(struct fs *fs, const char *name, fs_rekey_told *told, void *user);
+/*
+ * After that: nothing of it is left in memory when this returns, and who has a file of it open reads no more.
+ * Another thread than that of fs_run, and than the writer's.
+ */
+void fs_forget_shredded(struct fs *fs);
+
 struct fs_counts {
 	uint64_t n_services;
 	uint64_t n_keys;

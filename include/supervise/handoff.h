@@ -21,6 +21,10 @@
  *                                     <------ COUNTS
  *   CHECK + the socket of a client    ------> answers that client itself, as control.h says
  *   SLOT + the socket of a client     ------> the same
+ *   REKEY + the socket of a client    ------> the same
+ *   MASTER + the socket of a client   ------> the same; before it commits and after it:
+ *                                     <------ ROOT + what unlocks the store from now on: the standby is
+ * replaced
  *   LEAVE                             ------> carries out what it has, wipes its keys, and ends
  *
  * A worker of a locked mount (OPEN with LOCKED, and nothing to read on the second descriptor) has no keys: it
@@ -40,8 +44,8 @@
  *  16  64 counts, 8 of u64 in the order of struct handoff_counts (COUNTS), else 0
  *  80 192 what went wrong, ended by a NUL (FAILED, UNLOCKED), else 0
  * 272 240 hint, the same
- * Descriptors travel beside it (SCM_RIGHTS): three with START, two with GO, one with ROOT, CHECK and SLOT,
- * one or none with OPEN, none otherwise.
+ * Descriptors travel beside it (SCM_RIGHTS): three with START, two with GO, one with ROOT, CHECK, SLOT, REKEY
+ * and MASTER, one or none with OPEN, none otherwise.
  *
  * Errors: -EPROTO not a message of this version, -EPIPE the other side is gone, -EAGAIN it does not read.
  */
@@ -74,6 +78,8 @@ enum handoff_kind {
 	HANDOFF_GO,
 	HANDOFF_SLOT,
 	HANDOFF_LEAVE,
+	HANDOFF_REKEY,
+	HANDOFF_MASTER,
 	HANDOFF_KIND_END,
 };
 

@@ -182,6 +182,9 @@ static int wait_for_turn(struct serve *serve)
 		return r;
 	serve->lock = fds[0];
 	serve->listener = fds[1];
+	r = serve->is_locked ? 0 : fs_has_new_master(serve->fs);
+	if (r != 0) /* another one, which unlocks it anew, takes over */
+		return r < 0 ? r : -EKEYEXPIRED;
 	is_old = serve->is_locked ? 0 : fs_is_older(serve->fs);
 	if (is_old < 0)
 		return is_old;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define MEMORY_SIZE 4096
+#define ROOTS_SIZE  (2 * (size_t)VAULT_ROOT_SIZE)
 
 static int put(int fd, const struct secret *root)
 {
@@ -22,7 +23,7 @@ static int put(int fd, const struct secret *root)
 	at = mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (at == MAP_FAILED)
 		return -errno;
-	memcpy(at, root->data, VAULT_ROOT_SIZE);
+	memcpy(at, root->data, root->len);
 	return munmap(at, MEMORY_SIZE) < 0 ? -errno : 0;
 }
 
@@ -40,13 +41,15 @@ static int put_secret(const struct secret *root, int *ret_fd)
 static int put_pipe(const struct secret *root, int *ret_fd)
 {
 	CLEANUP(cleanup_close) int from = -1, to = -1;
+	const unsigned char zero[VAULT_ROOT_SIZE] = {0}; /* there is no second key */
+	ssize_t rest = (ssize_t)(ROOTS_SIZE - root->len);
 	int ends[2];
 
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -errno;
 	from = ends[0];
 	to = ends[1];
-	if (write(to, root->data, VAULT_ROOT_SIZE) != VAULT_ROOT_SIZE)
+	if (write(to, root->data, root->len) != (ssize_t)root->len || write(to, zero, (size_t)rest) != rest)
 		return -EIO;
 	*ret_fd = take_fd(&from);
 	return 0;
@@ -54,7 +57,7 @@ static int put_pipe(const struct secret *root, int *ret_fd)
 
 int root_key_put(const struct secret *root, int *ret_fd)
 {
-	if (root->len != VAULT_ROOT_SIZE)
+	if (root->len != VAULT_ROOT_SIZE && root->len != ROOTS_SIZE)
 		return -EPROTO;
 	return put_secret(root, ret_fd) == 0 ? 0 : put_pipe(root, ret_fd);
 }
@@ -65,7 +68,7 @@ static int get_copy(int pipe, struct arena *arena, struct secret **ret)
 	CLEANUP(cleanup_secret_free) struct secret *root = NULL;
 	CLEANUP(cleanup_close) int from = -1, to = -1;
 	int ends[2];
-	int r = secret_new(arena, VAULT_ROOT_SIZE, &root);
+	int r = secret_new(arena, ROOTS_SIZE, &root);
 
 	if (r < 0)
 		return r;
@@ -73,10 +76,10 @@ static int get_copy(int pipe, struct arena *arena, struct secret **ret)
 		return -errno;
 	from = ends[0];
 	to = ends[1];
-	if (tee(pipe, to, VAULT_ROOT_SIZE, SPLICE_F_NONBLOCK) != VAULT_ROOT_SIZE ||
-	    read(from, root->data, VAULT_ROOT_SIZE) != VAULT_ROOT_SIZE)
+	if (tee(pipe, to, ROOTS_SIZE, SPLICE_F_NONBLOCK) != ROOTS_SIZE ||
+	    read(from, root->data, ROOTS_SIZE) != ROOTS_SIZE)
 		return -EPROTO;
-	root->len = VAULT_ROOT_SIZE;
+	root->len = ROOTS_SIZE;
 	*ret = TAKE(root);
 	return 0;
 }
@@ -88,7 +91,7 @@ static int get_mapped(int fd, struct arena *arena, struct secret **ret)
 
 	if (at == MAP_FAILED)
 		return -errno;
-	r = secret_copy(arena, (struct bytes){at, VAULT_ROOT_SIZE}, ret);
+	r = secret_copy(arena, (struct bytes){at, ROOTS_SIZE}, ret);
 	(void)munmap(at, MEMORY_SIZE);
 	return r;
 }

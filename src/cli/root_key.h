@@ -10,10 +10,14 @@
 
 #include "secret.h"
 
-/* A descriptor of what holds root, which is VAULT_ROOT_SIZE bytes; the caller closes it. -errno. */
+/*
+ * A descriptor of what holds root, which is VAULT_ROOT_SIZE bytes, or twice as many: two keys, while one
+ * takes the place of the other.  The caller closes it. -errno.
+ */
 int root_key_put(const struct secret *root, int *ret_fd);
 
-/* What it holds, which stays there. -EPROTO: it is nothing of the kind. */
+/* What it holds, which stays there: two keys, of which the second may be all 0. -EPROTO: it is nothing of the
+ * kind. */
 int root_key_get(int fd, struct arena *arena, struct secret **ret);
 
 #endif

@@ -56,6 +56,16 @@ void serve_judge(struct serve *serve, enum vault_trust verdict);
 /* The control thread's: a client that wants to change the slots, answered sometime; its socket is closed. */
 void serve_slot(struct serve *serve, int client);
 
+/* --- serve_rekey.c --- */
+
+/* The control thread's: a client that wants new keys, or a service shredded; as serve_slot. */
+void serve_rekey(struct serve *serve, int client);
+
+/* --- serve_master.c --- */
+
+/* One that changes the master key; the same. */
+void serve_master(struct serve *serve, int client);
+
 /* Starts the thread that answers the supervisor. -EAGAIN. */
 int serve_control_start(struct serve *serve);
 

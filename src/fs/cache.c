@@ -176,7 +176,7 @@ static void condemn(struct fs *fs, const struct change *change)
 static struct waiting_request *copy_request(const struct fs *fs)
 {
 	const struct fuse_in_header *in = fs->receive;
-	struct waiting_request *request = malloc(sizeof(*request) + in->len);
+	struct waiting_request *request = arena_alloc(fs->arena, sizeof(*request) + in->len);
 
 	if (!request)
 		return NULL;

@@ -151,6 +151,7 @@ void notice_commits(struct fs *fs)
 		return;
 	fs->n_commits_seen = n;
 	vault_forget(fs->reader);
+	notice_shreds(fs);
 	snapshots_changed(&fs->snapshots);
 	if (is_damaged(fs)) /* what handles show was opened before that was known */
 		snapshots_close(&fs->snapshots);

@@ -56,6 +56,8 @@ struct job {
 	struct fuse_file_info fi;
 	struct commit commit;
 	struct slots_job *slots; /* its sort's own */
+	struct master_job *master;
+	struct rekey_job *rekey; /* its sorts' own */
 	bool is_in_memory;	 /* run found that only memory has to change */
 	enum open_state state;
 	struct pending_release release;

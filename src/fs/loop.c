@@ -220,6 +220,7 @@ static int run(struct fs *fs)
 	while (!fs->session || !fuse_session_exited(fs->session)) {
 		int r;
 
+		notice_commits(fs);
 		handle_waiting(fs, absence_take(&fs->absence));
 		if (atomic_load(&fs->is_leaving)) {
 			locked_leave_root(fs);

@@ -73,6 +73,9 @@ struct fs {
 	atomic_uint_least64_t n_requests;
 	atomic_uint_least64_t n_commits; /* raised by the writer thread before it answers what it committed */
 	uint64_t n_commits_seen;	 /* by the loop */
+	atomic_bool is_rekeying;
+	atomic_uint_least64_t n_shreds; /* as n_commits */
+	uint64_t n_shreds_seen;
 };
 
 /* The file system that a request came to. */
@@ -198,7 +201,12 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in, stru
  * no more when there was a commit.
  */
 void notice_commits(struct fs *fs);
-/* barrier_wait, and then that. */
+/* --- rekey.c --- */
+
+/* The loop's, with that: of services that were shredded nothing stays in memory. */
+void notice_shreds(struct fs *fs);
+
+/* barrier_wait, and then notice_commits. */
 void wait_for_releases(struct fs *fs, uint64_t ino);
 
 /* How many requests wait for the verdict, or are put off: the watch must not take them for stuck. The loop's.

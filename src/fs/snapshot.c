@@ -65,6 +65,14 @@ void snapshots_close(struct snapshots *snapshots)
 	drop_all(snapshots);
 }
 
+/* The key is gone with its service: that is no damage. */
+static bool is_shredded(struct vault *vault, const struct snapshot *snapshot, int code)
+{
+	struct vault_entry service;
+
+	return code == -EBADMSG && vault_get(vault, snapshot->entry.service, &service) == -ENOENT;
+}
+
 int snapshot_value(struct snapshots *snapshots, struct vault *vault, struct snapshot *snapshot,
 		   const struct secret **ret)
 {
@@ -76,7 +84,7 @@ int snapshot_value(struct snapshots *snapshots, struct vault *vault, struct snap
 			r = vault_snapshot_open(vault, snapshot->sealed, &snapshot->value);
 		}
 		if (r < 0)
-			return r;
+			return is_shredded(vault, snapshot, r) ? -ESTALE : r;
 		snapshots->plaintext += snapshot->value->cap;
 		snapshot->next_open = snapshots->open;
 		snapshots->open = snapshot;

@@ -15,10 +15,12 @@
 _Static_assert(PACKET_FDS_MAX == HANDOFF_FDS_MAX, "a message's descriptors fit into a packet");
 
 static const unsigned n_fds_of[] = {
-	[HANDOFF_START] = 3,		       /* fuse, INIT, flight record */
-	[HANDOFF_CHECK] = 1,		       /* the client */
-	[HANDOFF_ROOT] = 1,  [HANDOFF_GO] = 2, /* lock, listener */
-	[HANDOFF_SLOT] = 1,		       /* the client */
+	[HANDOFF_START] = 3,			/* fuse, INIT, flight record */
+	[HANDOFF_CHECK] = 1,			/* the client */
+	[HANDOFF_ROOT] = 1,   [HANDOFF_GO] = 2, /* lock, listener */
+	[HANDOFF_MASTER] = 1,			/* the client */
+	[HANDOFF_REKEY] = 1,			/* the same */
+	[HANDOFF_SLOT] = 1,			/* the same */
 	[HANDOFF_LEAVE] = 0,
 };
 

@@ -103,10 +103,21 @@ static void on_counts(struct supervisor *supervisor, const struct handoff_messag
 		supervisor_cut_off(supervisor, true);
 }
 
+/* A standby that was unlocked by the one before has to be started again. */
+static void on_root(struct supervisor *supervisor, int *fd)
+{
+	cleanup_close(&supervisor->root);
+	supervisor->root = take_fd(fd);
+	if (supervisor->standby.pid == 0)
+		return;
+	supervisor->standby.is_ready = false;
+	worker_kill(&supervisor->standby);
+}
+
 static void on_active(struct supervisor *supervisor, const struct handoff_message *message, int *fd)
 {
-	if (message->kind == HANDOFF_ROOT && supervisor->root < 0)
-		supervisor->root = take_fd(fd);
+	if (message->kind == HANDOFF_ROOT)
+		on_root(supervisor, fd);
 	else if (message->kind == HANDOFF_UNLOCKED && supervisor->phase == PHASE_UNLOCKING)
 		start_on_unlocked(supervisor, message);
 	else if (message->kind == HANDOFF_READY && supervisor->phase == PHASE_REPLAYING)

@@ -292,7 +292,15 @@ int entry_list(struct vault *vault, uint64_t parent, enum vault_class class, con
 static int begin_seal(struct vault *vault, struct vault_entry *entry, struct store_node *node,
 		      const struct secret **ret_key)
 {
+	int r;
+
 	entry->version = next_generation(vault);
+	/* So that once all of a service's older rows were sealed anew, there never is one again. */
+	if (has_service(entry->class, entry->service)) {
+		r = data_key_current(vault, entry);
+		if (r < 0)
+			return r;
+	}
 	*node = (struct store_node){
 		.id = entry->id,
 		.parent = entry->parent,

@@ -35,6 +35,17 @@ void vault_forget(struct vault *vault)
 	memset(vault->ends, 0, sizeof(vault->ends));
 }
 
+void recent_wipe(struct vault *vault)
+{
+	struct recent *recent = vault->recent ? recent_of(vault) : NULL;
+	uint64_t age = recent ? recent->age : 0;
+
+	if (!recent)
+		return;
+	explicit_bzero(recent, sizeof(*recent));
+	recent->age = age + 1;
+}
+
 bool recent_get(const struct vault *vault, uint64_t id, struct vault_entry *ret)
 {
 	const struct recent *recent;

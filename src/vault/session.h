@@ -6,7 +6,19 @@
 #include "store.h"
 #include "vault.h"
 
+/* Wrapping keys that came after the one in the bundle that was opened: sessions of all threads share them. */
+struct renewed_wrap {
+	struct renewed_wrap *older;
+	uint32_t master_number;
+	struct secret *wrap;
+};
+
+struct renewed {
+	_Atomic(struct renewed_wrap *) newest;
+};
+
 struct vault_keys {
+	struct renewed *renewed; /* owned */
 	struct arena *arena;
 	unsigned char store_id[SEAL_STORE_ID_SIZE];
 	uint32_t master_number;
@@ -52,6 +64,9 @@ struct vault {
 	const atomic_uint *trust; /* NULL: there is nobody to doubt it */
 	struct data_key *data_keys[DATA_KEY_BUCKETS];
 	size_t n_data_keys;
+	/* Of the service that a row was sealed for last in this transaction; 0: none. */
+	uint64_t current_service;
+	uint32_t current_generation;
 	struct secret *recent; /* entries that were read; NULL: none are remembered */
 	struct list_end ends[N_LISTED];
 	bool is_listing; /* vault_list_begin */
@@ -100,9 +115,13 @@ int data_key_get(struct vault *vault, uint64_t service, uint32_t generation, con
 /* The same from the cache alone; NULL when it is not there. */
 const struct secret *data_key_cached(const struct vault *vault, uint64_t service, uint32_t generation);
 void data_keys_forget(struct vault *vault);
-/* A new data key of generation 1, wrapped and stored. */
-int data_key_make(struct vault *vault, uint64_t service);
-/* Removes all generations of the service's data key. */
+/* A new data key of that generation, wrapped and stored. */
+int data_key_make(struct vault *vault, uint64_t service, uint32_t generation);
+/* The generation that whatever is written for the service now is sealed by. */
+int data_key_generation(struct vault *vault, uint64_t service, uint32_t *ret);
+/* Removes the generations of the service's data key below that one. */
+int data_key_destroy_below(struct vault *vault, uint64_t service, uint64_t generation);
+/* Removes all of them. */
 int data_key_destroy(struct vault *vault, uint64_t service);
 /* Writes a wrap that is not there yet, and counts it into the set hash. */
 int wrap_add(struct vault *vault, const struct store_wrap *wrap);
@@ -110,6 +129,19 @@ int wrap_add(struct vault *vault, const struct store_wrap *wrap);
 int wrap_remove(struct vault *vault, const struct store_wrap *wrap);
 void wrap_element(const struct vault *vault, const struct store_wrap *wrap,
 		  unsigned char ret[SEAL_HASH_SIZE]);
+
+/* --- master.c --- */
+
+static inline const struct renewed_wrap *renewed_newest(const struct vault *vault)
+{
+	struct renewed *renewed = vault->keys->renewed; /* NULL of a store that is being made */
+
+	return renewed ? atomic_load(&renewed->newest) : NULL;
+}
+
+/* What wraps the data keys of the store as this transaction has it. */
+const struct secret *wrap_key(const struct vault *vault);
+void renewed_free(struct renewed *renewed);
 
 /* --- slot.c --- */
 
@@ -167,6 +199,9 @@ uint64_t id_new(struct vault *vault);
 bool recent_get(const struct vault *vault, uint64_t id, struct vault_entry *ret);
 /* Of an entry as the store has it now. Does nothing in a session that remembers nothing. */
 void recent_note(struct vault *vault, const struct vault_entry *entry);
+
+/* Leaves nothing of them in memory. */
+void recent_wipe(struct vault *vault);
 
 /* --- directory.c --- */
 
