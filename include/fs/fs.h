@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct flight;
 struct fs;
@@ -26,12 +27,21 @@ struct fs_config {
 	struct vault *reader;  /* taken over, also when fs_new fails */
 	struct vault *writer;  /* taken over; NULL for a read-only mount */
 	int fuse_fd;	       /* /dev/fuse, mounted; taken over as well */
+	int witness;	       /* the socket of witness_start, or -1: this process may look; taken over */
 	int anchors;	       /* where the anchor is kept (vault.h), or -1: nowhere; borrowed */
 	struct flight *flight; /* of the mount (flight.h); borrowed */
 	bool has_journal; /* the kernel does not send requests again: they are kept in the flight record */
 	bool is_first;	  /* of the mount's workers: the drafts of an earlier mount are cleared away,
 			     unless the store is damaged */
 };
+
+/*
+ * Starts the process that is asked whether a writer was killed, and ends with this one: /proc says so only to
+ * who may trace the writer, and a worker in its sandbox may not.  It becomes that user and group.  To be
+ * called while there are no threads, no secrets, and the rights are there (sandbox.h). -EMFILE, -EAGAIN,
+ * -ENOMEM.
+ */
+int witness_start(uid_t user, gid_t group, int *ret_socket);
 
 /* -ENOMEM, -EIO, or why drafts cannot be cleared away. */
 int fs_new(const struct fs_config *config, struct fs **ret, struct failure *reterr);

@@ -6,7 +6,7 @@
  * directory is 0700 and its owner is checked.  Only root and the user of the supervisor are answered.
  *
  * One connection, one request of 16 bytes; integers in the byte order of the machine:
- *   0  4 version = 3    4  4 kind (enum control_kind)    8  4 flags (enum control_flag)   12  4 zero
+ *   0  4 version = 4    4  4 kind (enum control_kind)    8  4 flags (enum control_flag)   12  4 zero
  *
  * answered by
  *   STATUS  one struct control_status, after at most a second also when the worker does not answer
@@ -29,7 +29,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CONTROL_VERSION 3
+#define CONTROL_VERSION 4
 
 enum control_kind {
 	CONTROL_STATUS = 1,
@@ -53,7 +53,11 @@ struct control_request {
 };
 
 enum control_lack {
-	CONTROL_LACKS_RESEND = 1, /* FUSE_HAS_RESEND: a lost worker's requests cannot be asked for again */
+	CONTROL_LACKS_RESEND = 1,   /* FUSE_HAS_RESEND: a lost worker's requests cannot be asked for again */
+	CONTROL_LACKS_EPOCH = 2,    /* FUSE_NOTIFY_INC_EPOCH: changed names are known a second later */
+	CONTROL_LACKS_LANDLOCK = 4, /* all of it, or a part: landlock_abi says which */
+	CONTROL_LACKS_SECCOMP = 8,
+	CONTROL_LACKS_SECRET_MEMORY = 16, /* memfd_secret(2) */
 };
 
 #define CONTROL_DEATH_SIZE 64
@@ -74,9 +78,10 @@ struct control_status {
 	uint8_t is_stopping;
 	uint8_t has_journal; /* else the kernel sends a lost worker's requests again */
 	struct handoff_counts counts;
-	uint8_t is_orphan; /* the supervisor was killed: this is from the worker */
-	uint8_t trust;	   /* what is known of the records as a whole: an enum vault_trust that is passed on
-			      unread */
+	struct handoff_sandbox sandbox; /* the worker's; all 0 while there is none */
+	uint8_t is_orphan;		/* the supervisor was killed: this is from the worker */
+	uint8_t trust; /* what is known of the records as a whole: an enum vault_trust that is passed on
+			  unread */
 	uint8_t has_anchor;
 	uint8_t zero[5];
 	char release[32];		     /* the version of the program, ended by a NUL */

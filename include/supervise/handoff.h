@@ -6,7 +6,8 @@
  * pipe, for its successors the memory that it passed on (root_key.h).
  *
  *   supervisor                                worker
- *   OPEN, how the secret unlocks      ------> reads the secret to its end, opens and unlocks the store
+ *   OPEN, how the secret unlocks      ------> reads the secret to its end, enters its sandbox, opens and
+ *                                             unlocks the store
  *                                     <------ ROOT + the memory that unlocks it again (the first one only)
  *                                     <------ UNLOCKED, or FAILED and exits (UNLOCKED may have a warning)
  *   the first time, mounts, reads FUSE_INIT; keeps both
@@ -21,6 +22,8 @@
  *                                     <------ COUNTS
  *   CHECK + the socket of a client    ------> answers that client itself, as control.h says
  *   SLOT + the socket of a client     ------> the same
+ *                                     <------ REFUSED, and ends: a system call that it may not make
+ * (sandbox.h)
  *
  * So a wrong key never makes a mount appear, and a successor is ready before it is needed.  A worker ends
  * when the device says that the mount is gone, and one that waits when its socket is closed; there is no
@@ -28,11 +31,13 @@
  * offset 0 to its end) and the flight record, for every worker of the mount.
  *
  * --- one message, one packet of 512 bytes, integers in the byte order of the machine ---
- *   0   4 version = 3      4   4 kind (enum handoff_kind)
+ *   0   4 version = 4      4   4 kind (enum handoff_kind)
  *   8   4 flags (START: JOURNAL, OPEN: the others), negative errno (FAILED, and UNLOCKED if it
- *         warns), else 0
+ *         warns), the number of the call (REFUSED), else 0
  *  12   4 how the secret unlocks, an enum vault_unlock_kind that is passed on unread (OPEN), else 0
- *  16  64 counts, 8 of u64 in the order of struct handoff_counts (COUNTS), else 0
+ *  16  64 counts, 8 of u64 in the order of struct handoff_counts (COUNTS); who the worker is to be, two u32
+ *         in the order of struct handoff_identity (OPEN); its sandbox, six u32 in the order of struct
+ *         handoff_sandbox (READY); else 0
  *  80 192 what went wrong, ended by a NUL (FAILED, UNLOCKED), else 0
  * 272 240 hint, the same
  * Descriptors travel beside it (SCM_RIGHTS): three with START, two with GO, one with ROOT, CHECK and SLOT,
@@ -48,7 +53,7 @@
 
 #include <stdint.h>
 
-#define HANDOFF_VERSION 3
+#define HANDOFF_VERSION 4
 
 enum handoff_fd {
 	HANDOFF_CONTROL_FD = 3,
@@ -68,6 +73,7 @@ enum handoff_kind {
 	HANDOFF_ROOT,
 	HANDOFF_GO,
 	HANDOFF_SLOT,
+	HANDOFF_REFUSED,
 	HANDOFF_KIND_END,
 };
 
@@ -90,6 +96,29 @@ struct handoff_counts {
 	uint64_t n_changes;
 };
 
+/* Who a worker is to be. */
+struct handoff_identity {
+	uint32_t user;
+	uint32_t group;
+};
+
+enum handoff_sandbox_flag {
+	HANDOFF_NO_NEW_PRIVS = 1,
+	HANDOFF_NO_CAPABILITIES = 2,
+	HANDOFF_NO_GROUPS = 4, /* no supplementary ones */
+	HANDOFF_SECCOMP = 8,
+};
+
+/* What a worker is confined by (sandbox.h), and what it found that the kernel lacks. */
+struct handoff_sandbox {
+	uint32_t user;
+	uint32_t group;
+	uint32_t flags;
+	uint32_t landlock_abi; /* 0: not by Landlock */
+	uint32_t kernel_lacks; /* of enum control_lack */
+	uint32_t zero;
+};
+
 #define HANDOFF_WHAT_SIZE 192
 #define HANDOFF_HINT_SIZE 240
 
@@ -98,7 +127,11 @@ struct handoff_message {
 	uint32_t kind;
 	int32_t code; /* flags or errno */
 	uint32_t unlock_kind;
-	struct handoff_counts counts;
+	union {
+		struct handoff_counts counts;
+		struct handoff_identity identity;
+		struct handoff_sandbox sandbox;
+	};
 	char what[HANDOFF_WHAT_SIZE];
 	char hint[HANDOFF_HINT_SIZE];
 };
@@ -121,8 +154,11 @@ void handoff_close_fds(int fds[HANDOFF_FDS_MAX]);
 
 /* --- the worker's side --- */
 
-/* A message without content: READY. */
-int handoff_tell(enum handoff_kind kind);
+/* READY. */
+int handoff_tell_ready(const struct handoff_sandbox *sandbox);
+
+/* REFUSED. From a signal handler, too. */
+void handoff_tell_refused(int number);
 
 /* ROOT. fd stays the caller's. */
 int handoff_tell_root(int fd);

@@ -7,11 +7,13 @@
  */
 #include "cleanup.h"
 #include "cli.h"
+#include "control.h"
 #include "flight.h"
 #include "handoff.h"
 #include "key_file.h"
 #include "log.h"
 #include "root_key.h"
+#include "sandbox.h"
 #include "seal.h"
 #include "serve.h"
 #include "unlock.h"
@@ -44,25 +46,93 @@ static int get_secret(struct serve *serve, uint32_t kind, struct secret **ret)
 	return read_secret(fd, SEAL_KEY_FILE_MAX, serve->arena, ret);
 }
 
-static int pass_on(const struct secret *root)
-{
-	CLEANUP(cleanup_close) int fd = -1;
-	int r = root_key_put(root, &fd);
+/* What only a process with rights and without a sandbox can get. */
+struct outfit {
+	struct secret *secret; /* what unlocks the store */
+	struct root_key_memory memory;
+	int witness;
+};
 
-	return r < 0 ? r : handoff_tell_root(fd);
+static void outfit_close(struct outfit *outfit)
+{
+	secret_free(outfit->secret);
+	root_key_close(&outfit->memory);
+	cleanup_close(&outfit->witness);
 }
 
-static int unlock(struct serve *serve, uint32_t kind, struct failure *reterr)
+static int get_outfit(struct serve *serve, const struct handoff_message *open, struct outfit *ret,
+		      struct failure *reterr)
 {
-	CLEANUP(cleanup_secret_free) struct secret *secret = NULL;
-	CLEANUP(cleanup_secret_free) struct secret *root = NULL;
-	struct vault_unlock by = {.kind = (enum vault_unlock_kind)kind};
-	struct store *store;
-	int r = get_secret(serve, kind, &secret);
+	int r = witness_start(open->identity.user, open->identity.group, &ret->witness);
 
 	if (r < 0)
-		return r;
-	by.secret = secret_bytes(secret);
+		return fail(reterr, r, "cannot start the process that watches writers", NULL);
+	sandbox_raise_memory_limit();
+	r = arena_new(ARENA_SIZE, &serve->arena, reterr);
+	if (r == 0)
+		r = root_key_make(&ret->memory);
+	return r < 0 ? r : get_secret(serve, open->unlock_kind, &ret->secret);
+}
+
+static void note_sandbox(struct serve *serve, const struct sandbox *sandbox, bool has_secret_memory)
+{
+	serve->sandbox = (struct handoff_sandbox){
+		.user = sandbox->user,
+		.group = sandbox->group,
+		.flags = (sandbox->has_no_new_privs ? HANDOFF_NO_NEW_PRIVS : 0) |
+			 (sandbox->has_no_capabilities ? HANDOFF_NO_CAPABILITIES : 0) |
+			 (sandbox->has_no_groups ? HANDOFF_NO_GROUPS : 0) |
+			 (sandbox->has_seccomp ? HANDOFF_SECCOMP : 0),
+		.landlock_abi = (uint32_t)sandbox->landlock_abi,
+		.kernel_lacks = (sandbox->lacks_landlock ? CONTROL_LACKS_LANDLOCK : 0) |
+				(sandbox->lacks_seccomp ? CONTROL_LACKS_SECCOMP : 0) |
+				(has_secret_memory ? 0 : CONTROL_LACKS_SECRET_MEMORY),
+	};
+	/* Once a mount, which goes on without. */
+	if (serve->is_first && sandbox->lacks_landlock)
+		log_line(LOG_LEVEL_NOTICE,
+			 sandbox->landlock_abi > 0
+				 ? "the kernel has an early Landlock: the worker is confined in part"
+				 : "the kernel has no Landlock: the worker is not confined to its directory",
+			 0);
+	if (serve->is_first && sandbox->lacks_seccomp)
+		log_line(LOG_LEVEL_NOTICE,
+			 "the kernel has no seccomp: the worker's system calls are not limited", 0);
+}
+
+static int enter_sandbox(struct serve *serve, const struct handoff_identity *identity,
+			 const struct outfit *outfit, struct failure *reterr)
+{
+	const struct sandbox_config config = {
+		.store = serve->store,
+		.anchors = serve->anchors,
+		.user = identity->user,
+		.group = identity->group,
+		.refused = handoff_tell_refused,
+	};
+	struct sandbox sandbox;
+	int r = sandbox_enter(&config, &sandbox, reterr);
+
+	if (r == 0)
+		note_sandbox(serve, &sandbox, !outfit->memory.is_sealed);
+	return r;
+}
+
+static int pass_on(struct outfit *outfit, const struct secret *root)
+{
+	int r = root_key_put(&outfit->memory, root);
+
+	return r < 0 ? r : handoff_tell_root(outfit->memory.fd);
+}
+
+static int unlock(struct serve *serve, uint32_t kind, struct outfit *outfit, struct failure *reterr)
+{
+	CLEANUP(cleanup_secret_free) struct secret *root = NULL;
+	struct vault_unlock by = {.kind = (enum vault_unlock_kind)kind,
+				  .secret = secret_bytes(outfit->secret)};
+	struct store *store;
+	int r;
+
 	r = serve->is_first ? store_sqlite.prepare(serve->store, reterr) : 0;
 	if (r < 0)
 		return r;
@@ -73,7 +143,7 @@ static int unlock(struct serve *serve, uint32_t kind, struct failure *reterr)
 	if (r == -EKEYREJECTED)
 		unlock_explain(store, by.kind, reterr);
 	store->backend->close(store);
-	return r == 0 && kind != VAULT_BY_ROOT ? pass_on(root) : r;
+	return r == 0 && kind != VAULT_BY_ROOT ? pass_on(outfit, root) : r;
 }
 
 struct fds {
@@ -127,6 +197,7 @@ static int take_mount(struct serve *serve, struct sessions *sessions, struct fai
 		.reader = sessions->reader,
 		.writer = sessions->writer,
 		.fuse_fd = take_fd(&fds.fds[0]),
+		.witness = take_fd(&serve->witness),
 		.anchors = serve->anchors,
 		.flight = serve->flight,
 		.has_journal = message.code & HANDOFF_JOURNAL,
@@ -177,6 +248,22 @@ static int examine(struct serve *serve, struct vault *vault, struct failure *ret
 	return r < 0 ? fail(reterr, r, "cannot be verified", NULL) : 0;
 }
 
+/* All that needs rights, then the sandbox, then what is not to be trusted. */
+static int open_store(struct serve *serve, const struct handoff_message *open, struct failure *reterr)
+{
+	CLEANUP(outfit_close) struct outfit outfit = {.memory = {.fd = -1}, .witness = -1};
+	int r = seal_start();
+
+	if (r == 0)
+		r = get_outfit(serve, open, &outfit, reterr);
+	if (r == 0)
+		r = enter_sandbox(serve, &open->identity, &outfit, reterr);
+	if (r < 0)
+		return r;
+	serve->witness = take_fd(&outfit.witness);
+	return unlock(serve, open->unlock_kind, &outfit, reterr);
+}
+
 static int start(struct serve *serve, struct failure *reterr)
 {
 	const struct failure damaged = {
@@ -196,11 +283,7 @@ static int start(struct serve *serve, struct failure *reterr)
 	serve->is_first = open.unlock_kind != VAULT_BY_ROOT && !(open.code & HANDOFF_SUCCESSOR);
 	if (open.code & HANDOFF_SYSLOG)
 		log_to_syslog();
-	r = seal_start();
-	if (r == 0)
-		r = arena_new(ARENA_SIZE, &serve->arena, reterr);
-	if (r == 0)
-		r = unlock(serve, open.unlock_kind, reterr);
+	r = open_store(serve, &open, reterr);
 	if (r == 0)
 		r = open_sessions(serve, &sessions, reterr);
 	if (r == 0 && serve->is_first)
@@ -216,8 +299,7 @@ static void confine(void)
 {
 	process_harden();
 	(void)prctl(PR_SET_NAME, "keyfs-serve"); /* it was started as /proc/self/exe */
-	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	(void)signal(SIGXFSZ, SIG_IGN); /* a write past the limit is an error like a full disk */
+	(void)signal(SIGXFSZ, SIG_IGN);		 /* a write past the limit is an error like a full disk */
 	(void)signal(SIGPIPE, SIG_IGN);
 }
 
@@ -244,7 +326,7 @@ static bool is_started_by_supervisor(int argc)
 
 static int serve_mount(struct serve *serve)
 {
-	int r = handoff_tell(HANDOFF_READY);
+	int r = handoff_tell_ready(&serve->sandbox);
 
 	if (r == 0)
 		r = wait_for_turn(serve);
@@ -262,7 +344,7 @@ static int serve_mount(struct serve *serve)
 int cmd_serve(int argc, char **argv)
 {
 	const struct failure alone = {"is started by 'keyfs mount' alone", NULL};
-	struct serve serve = {.store = argv[1], .anchors = -1};
+	struct serve serve = {.store = argv[1], .anchors = -1, .witness = -1};
 	struct failure failure = {NULL, NULL};
 	int r;
 

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum effect { READ_ONLY, READ_WRITE, ALLOW_OTHER, KEY_FILE, REMOUNT, NONE };
+enum effect { READ_ONLY, READ_WRITE, ALLOW_OTHER, KEY_FILE, USER, REMOUNT, NONE };
 
 static const struct word {
 	const char *word;
@@ -17,6 +17,7 @@ static const struct word {
 	{"rw", READ_WRITE, false},
 	{"allow_other", ALLOW_OTHER, false},
 	{"key_file=", KEY_FILE, true},
+	{"user=", USER, true},
 	{"remount", REMOUNT, false},
 	/* always so */
 	{"default_permissions", NONE, false},
@@ -82,6 +83,9 @@ static int apply(const struct word *word, const char *text, size_t len, struct m
 		return 0;
 	case REMOUNT:
 		options->remount = true;
+		return 0;
+	case USER:
+		(void)snprintf(options->user, sizeof(options->user), "%.*s", (int)(len - n), text + n);
 		return 0;
 	case KEY_FILE:
 		return take_key_file(text + n, len - n, options);

@@ -13,46 +13,58 @@
 
 #define MEMORY_SIZE 4096
 
-static int put(int fd, const struct secret *root)
+/* It stays mapped until it is filled: without the right to lock memory it could not be any more. */
+static int make(int fd, void **ret_at)
 {
 	void *at;
 
-	if (ftruncate(fd, MEMORY_SIZE) < 0)
+	if (fd < 0 || ftruncate(fd, MEMORY_SIZE) < 0)
 		return -errno;
 	at = mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (at == MAP_FAILED)
 		return -errno;
-	memcpy(at, root->data, VAULT_ROOT_SIZE);
-	return munmap(at, MEMORY_SIZE) < 0 ? -errno : 0;
+	*ret_at = at;
+	return 0;
 }
 
-static int put_secret(const struct secret *root, int *ret_fd)
+int root_key_make(struct root_key_memory *ret)
 {
 	CLEANUP(cleanup_close) int fd = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
-	int r = fd < 0 ? -errno : put(fd, root);
+	void *at;
+	int r = make(fd, &at);
+	bool is_sealed = r < 0;
 
+	if (is_sealed) {
+		cleanup_close(&fd);
+		fd = memfd_create("keyfs-root", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		r = make(fd, &at);
+	}
 	if (r == 0)
-		*ret_fd = take_fd(&fd);
+		*ret = (struct root_key_memory){.fd = take_fd(&fd), .at = at, .is_sealed = is_sealed};
 	return r;
 }
 
-static int put_sealed(const struct secret *root, int *ret_fd)
+void root_key_close(struct root_key_memory *memory)
 {
-	CLEANUP(cleanup_close) int fd = memfd_create("keyfs-root", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	int r = fd < 0 ? -errno : put(fd, root);
-
-	if (r == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
-		r = -errno;
-	if (r == 0)
-		*ret_fd = take_fd(&fd);
-	return r;
+	if (memory->at)
+		(void)munmap(memory->at, MEMORY_SIZE);
+	memory->at = NULL;
+	cleanup_close(&memory->fd);
+	memory->fd = -1;
 }
 
-int root_key_put(const struct secret *root, int *ret_fd)
+int root_key_put(struct root_key_memory *memory, const struct secret *root)
 {
-	if (root->len != VAULT_ROOT_SIZE)
+	if (root->len != VAULT_ROOT_SIZE || !memory->at)
 		return -EPROTO;
-	return put_secret(root, ret_fd) == 0 ? 0 : put_sealed(root, ret_fd);
+	memcpy(memory->at, root->data, VAULT_ROOT_SIZE);
+	if (munmap(memory->at, MEMORY_SIZE) < 0)
+		return -errno;
+	memory->at = NULL;
+	if (memory->is_sealed &&
+	    fcntl(memory->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
+		return -errno;
+	return 0;
 }
 
 int root_key_get(int fd, struct arena *arena, struct secret **ret)

@@ -10,8 +10,21 @@
 
 #include "secret.h"
 
-/* Memory that holds root, which is VAULT_ROOT_SIZE bytes; the caller closes it. -errno. */
-int root_key_put(const struct secret *root, int *ret_fd);
+#include <stdbool.h>
+
+struct root_key_memory {
+	int fd;		/* -1: none */
+	void *at;	/* until it is filled */
+	bool is_sealed; /* once it is filled; else it is memfd_secret(2) memory */
+};
+
+/* Memory for it, which is made while the right to lock memory is there. -errno. */
+int root_key_make(struct root_key_memory *ret);
+/* Gives it back; one that was never made (fd -1, at NULL) is fine. */
+void root_key_close(struct root_key_memory *memory);
+
+/* Fills it with root, which is VAULT_ROOT_SIZE bytes. Once. -EPROTO, -errno. */
+int root_key_put(struct root_key_memory *memory, const struct secret *root);
 
 /* What it holds. -EPROTO: it is not such memory. */
 int root_key_get(int fd, struct arena *arena, struct secret **ret);

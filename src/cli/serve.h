@@ -22,6 +22,8 @@ struct serve {
 	int flight_fd;
 	int lock;
 	int listener;
+	int witness; /* fs.h; -1 when the file system has it */
+	struct handoff_sandbox sandbox;
 	int anchors;		  /* the state directory, or -1 */
 	enum vault_trust verdict; /* before there is a flight record */
 	atomic_bool is_orphan;

@@ -1,6 +1,7 @@
 /* The file system as a whole: made, fed its FUSE_INIT, counted, freed. */
 #include "fs.h"
 
+#include "cleanup.h"
 #include "flight.h"
 #include "private.h"
 
@@ -88,12 +89,14 @@ int fs_new(const struct fs_config *config, struct fs **ret, struct failure *rete
 	if (!fs) {
 		vault_close(config->reader);
 		vault_close(writer);
+		cleanup_close(&(int){config->witness});
 		return fail(reterr, -ENOMEM, "out of memory", NULL);
 	}
 	fs->arena = config->arena;
 	fs->reader = config->reader;
 	fs->fuse_fd = config->fuse_fd;
 	fs->anchors = config->anchors;
+	fs->witness.socket = config->witness;
 	fs->flight = config->flight;
 	fs->has_journal = config->has_journal;
 	absence_init(&fs->absence);
@@ -244,6 +247,7 @@ void fs_free(struct fs *fs)
 	inherit_destroy(&fs->inherited);
 	journal_destroy(&fs->journal);
 	free(fs->listing);
+	cleanup_close(&fs->witness.socket);
 	free(fs);
 }
 

@@ -212,7 +212,7 @@ static int run(struct fs *fs)
 		if (r < 0 && r != -EINTR && r != -EAGAIN && r != -ENOENT) /* ENOENT: the asker is gone */
 			return r;
 	}
-	return 0;
+	return fs->is_without_witness ? -EPIPE : 0;
 }
 
 int fs_run(struct fs *fs)

@@ -17,6 +17,7 @@
 #include "open_file.h"
 #include "snapshot.h"
 #include "vault.h"
+#include "witness.h"
 #include "writer.h"
 
 #include <fuse_lowlevel.h>
@@ -38,6 +39,8 @@ struct fs {
 	struct arena *arena;
 	int fuse_fd;
 	int anchors; /* -1: none */
+	struct witness witness;
+	bool is_without_witness; /* it is gone: the loop ends */
 	struct fuse_session *session;
 	struct flight *flight;
 	struct inherited inherited;

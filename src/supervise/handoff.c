@@ -15,10 +15,11 @@
 _Static_assert(PACKET_FDS_MAX == HANDOFF_FDS_MAX, "a message's descriptors fit into a packet");
 
 static const unsigned n_fds_of[] = {
-	[HANDOFF_START] = 3,		       /* fuse, INIT, flight record */
-	[HANDOFF_CHECK] = 1,		       /* the client */
-	[HANDOFF_ROOT] = 1,  [HANDOFF_GO] = 2, /* lock, listener */
-	[HANDOFF_SLOT] = 1,		       /* the client */
+	[HANDOFF_START] = 3,			 /* fuse, INIT, flight record */
+	[HANDOFF_CHECK] = 1,			 /* the client */
+	[HANDOFF_ROOT] = 1,    [HANDOFF_GO] = 2, /* lock, listener */
+	[HANDOFF_SLOT] = 1,			 /* the client */
+	[HANDOFF_REFUSED] = 0,
 };
 
 int handoff_send(int socket, const struct handoff_message *message, const int *fds, unsigned n_fds)
@@ -66,11 +67,18 @@ int handoff_receive(int socket, struct handoff_message *ret, int ret_fds[HANDOFF
 	return 0;
 }
 
-int handoff_tell(enum handoff_kind kind)
+int handoff_tell_ready(const struct handoff_sandbox *sandbox)
 {
-	struct handoff_message message = {.kind = kind};
+	struct handoff_message message = {.kind = HANDOFF_READY, .sandbox = *sandbox};
 
 	return handoff_send(HANDOFF_CONTROL_FD, &message, NULL, 0);
+}
+
+void handoff_tell_refused(int number)
+{
+	struct handoff_message message = {.kind = HANDOFF_REFUSED, .code = number};
+
+	(void)handoff_send(HANDOFF_CONTROL_FD, &message, NULL, 0);
 }
 
 int handoff_tell_root(int fd)

@@ -186,7 +186,7 @@ static void end(struct supervisor *supervisor)
 /* Without it an older store cannot be told from this one; that is no reason not to serve it. */
 static void open_state(struct supervisor *supervisor)
 {
-	int r = supervise_state(&supervisor->state);
+	int r = supervise_state(supervisor->config->user, supervisor->config->group, &supervisor->state);
 
 	if (r < 0)
 		log_line(LOG_LEVEL_ERROR, "no state directory: there is no anchor", r);
@@ -230,6 +230,7 @@ static struct supervisor supervisor_of(const struct supervise_config *config,
 		.watch = {.next = NO_DEADLINE},
 		.upgrade = {.next = NO_DEADLINE},
 		.root = -1,
+		.refused_call = -1,
 		.flight_fd = -1,
 		.runtime = -1,
 		.listener = -1,

@@ -67,7 +67,8 @@ struct worker {
 	pid_t pid;	/* 0: none */
 	int control;	/* our end of the handoff; -1 when the worker has closed its own */
 	bool is_ready;
-	bool is_new; /* of the program that an upgrade was to change to */
+	bool is_new;			/* of the program that an upgrade was to change to */
+	struct handoff_sandbox sandbox; /* once it is ready */
 };
 
 /* What the last look at the active worker saw (recover.c). */
@@ -133,6 +134,7 @@ struct supervisor {
 	dev_t device; /* of the mount, to recognise it; 0 while there is none */
 
 	struct handoff_message warning; /* of the first worker, about the store; code 0: none */
+	int refused_call;		/* by the seccomp filter, of the worker that ends; -1: none */
 	bool is_counting;		/* COUNT was sent and not answered */
 	uint64_t n_cut_off;		/* open files at the end, or CONTROL_CUT_OFF_UNKNOWN */
 	struct control_status status;

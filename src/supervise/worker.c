@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/socket.h>
 
 /* Puts the two descriptors where the handoff says, and closes all others above standard error. */
@@ -46,6 +47,7 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, int secre
 			(config->foreground ? 0 : HANDOFF_SYSLOG) |
 			(is_adopting(config) ? HANDOFF_SUCCESSOR : 0),
 		.unlock_kind = unlock_kind,
+		.identity = {config->user, config->group},
 	};
 	/* While an upgrade is prepared, the program that is installed now; else the one that runs here. */
 	const char *program = supervisor->upgrade.is_preparing ? config->program : "/proc/self/exe";
@@ -95,6 +97,15 @@ static void on_counts(struct supervisor *supervisor, const struct handoff_messag
 		supervisor_cut_off(supervisor, true);
 }
 
+static void on_refused(struct supervisor *supervisor, const struct handoff_message *message)
+{
+	char text[64];
+
+	(void)snprintf(text, sizeof(text), "worker: made system call %d, which it may not", message->code);
+	log_line(LOG_LEVEL_ERROR, text, 0);
+	supervisor->refused_call = message->code;
+}
+
 static void on_active(struct supervisor *supervisor, const struct handoff_message *message, int *fd)
 {
 	if (message->kind == HANDOFF_ROOT && supervisor->root < 0)
@@ -107,6 +118,8 @@ static void on_active(struct supervisor *supervisor, const struct handoff_messag
 		start_on_failed(supervisor, message);
 	else if (message->kind == HANDOFF_COUNTS)
 		on_counts(supervisor, message);
+	else if (message->kind == HANDOFF_REFUSED)
+		on_refused(supervisor, message);
 }
 
 static void on_standby(struct supervisor *supervisor, const struct handoff_message *message)
@@ -117,6 +130,8 @@ static void on_standby(struct supervisor *supervisor, const struct handoff_messa
 		recover_on_ready(supervisor);
 	else if (message->kind == HANDOFF_FAILED)
 		recover_on_failed(supervisor, message);
+	else if (message->kind == HANDOFF_REFUSED)
+		on_refused(supervisor, message);
 }
 
 void worker_read(struct supervisor *supervisor, struct worker *worker)
@@ -136,6 +151,8 @@ void worker_read(struct supervisor *supervisor, struct worker *worker)
 				worker_kill(worker);
 			return;
 		}
+		if (message.kind == HANDOFF_READY)
+			worker->sandbox = message.sandbox;
 		if (worker == &supervisor->active)
 			on_active(supervisor, &message, &fds[0]);
 		else

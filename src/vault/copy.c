@@ -115,7 +115,8 @@ int vault_renew(struct vault *vault, uint64_t at_least)
 		return r;
 	if (vault->now.header.generation < at_least)
 		vault->now.header.generation = at_least;
-	vault->now.header.generation += BRANCH_DISTANCE - 1; /* the commit adds 1, and makes it a stranger's */
+	vault->now.header.generation +=
+		BRANCH_DISTANCE - 1; /* the commit adds 1, and makes it a stranger's */
 	vault->now.is_dirty = true;
 	return vault_commit(vault);
 }

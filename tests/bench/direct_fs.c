@@ -130,7 +130,8 @@ static int mount_fs(const struct mount_request *request, struct fs_config *confi
 static int serve(const char *key_file, const struct mount_request *request, bool has_journal,
 		 struct failure *reterr)
 {
-	struct fs_config config = {.arena = arena, .has_journal = has_journal, .is_first = true};
+	struct fs_config config = {
+		.arena = arena, .witness = -1, .has_journal = has_journal, .is_first = true};
 	struct fs *fs;
 	int r = unlock(request->store, key_file, reterr);
 

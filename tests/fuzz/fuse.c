@@ -208,6 +208,7 @@ static void start_worker(struct mount *mount, bool is_first)
 {
 	struct failure failure = {NULL, NULL};
 	struct fs_config config = {
+		.witness = -1,
 		.arena = fuzz_arena(),
 		.reader = open_session(STORE_READ),
 		.writer = mount->options & IS_READ_ONLY ? NULL : open_session(STORE_WRITE),

@@ -169,19 +169,19 @@ static void store_is_claimed_once(void **state)
 	struct failure failure = {NULL, NULL};
 	int first = -1, second = -1;
 
-	assert_int_equal(supervise_claim(place->store, false, &first, &failure), 0);
-	assert_int_equal(supervise_claim(place->store, false, &second, &failure), -EBUSY);
-	assert_int_equal(supervise_claim(place->store, true, &second, &failure), -EBUSY);
+	assert_int_equal(supervise_claim(place->store, geteuid(), false, &first, &failure), 0);
+	assert_int_equal(supervise_claim(place->store, geteuid(), false, &second, &failure), -EBUSY);
+	assert_int_equal(supervise_claim(place->store, geteuid(), true, &second, &failure), -EBUSY);
 	assert_non_null(failure.what);
 	assert_int_equal(close(first), 0);
-	assert_int_equal(supervise_claim(place->store, true, &second, &failure), 0);
+	assert_int_equal(supervise_claim(place->store, geteuid(), true, &second, &failure), 0);
 	assert_int_equal(close(second), 0);
 }
 
 static int claim(const char *path)
 {
 	struct failure failure = {NULL, NULL};
-	int fd = -1, r = supervise_claim(path, false, &fd, &failure);
+	int fd = -1, r = supervise_claim(path, geteuid(), false, &fd, &failure);
 
 	assert_true(r == 0 || fd == -1);
 	if (fd >= 0)
