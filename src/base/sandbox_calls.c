@@ -176,19 +176,18 @@ static const struct {
 	{CALL(membarrier), ENOSYS},	/* newer C libraries, which have another way */
 	{CALL(getdents64), EPERM},	/* nothing lists a directory */
 	{CALL(process_madvise), EPERM}, /* newer allocators */
-	{CALL(set_mempolicy_home_node), ENOSYS},
 };
 
 /* Of the witness: /proc, one socket. */
 static const int witness_allowed[] = {
-	CALL(read),	    /* of /proc */
-	CALL(close),	    /* */
-	CALL(recvmsg),	    /* questions */
-	CALL(sendmsg),	    /* answers */
-	CALL(recvfrom),	    /* questions */
-	CALL(rt_sigreturn), /* */
-	CALL(restart_syscall),
-	CALL(exit_group), /* the worker is gone */
+	CALL(read),	       /* of /proc */
+	CALL(close),	       /* */
+	CALL(recvmsg),	       /* questions */
+	CALL(sendmsg),	       /* answers */
+	CALL(recvfrom),	       /* questions */
+	CALL(rt_sigreturn),    /* */
+	CALL(restart_syscall), /* it was stopped and continued */
+	CALL(exit_group),      /* the worker is gone */
 };
 
 static const struct limited witness_limited[] = {
@@ -257,13 +256,18 @@ static int fill(scmp_filter_ctx filter, enum filter which)
 	return r == 0 ? add_refused(filter) : r;
 }
 
+#ifndef SYS_SECCOMP
+#define SYS_SECCOMP 1
+#endif
+
 static void (*on_refused)(int number); /* set once, before the filter is there */
 
 /* It ends the process: the signal is not handled a second time. */
 static void on_sigsys(int number, siginfo_t *info, void *context)
 {
 	(void)context;
-	on_refused(info->si_syscall);
+	if (info->si_code == SYS_SECCOMP)
+		on_refused(info->si_syscall);
 	(void)raise(number);
 }
 
@@ -291,6 +295,8 @@ int filter_enter(enum filter which, void (*refused)(int number))
 	if (!filter)
 		return -ENOMEM;
 	r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
+	if (r == 0) /* of another machine's kind, as a 32-bit program's: not its thread alone */
+		r = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 	if (r == 0)
 		r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_NNP, 0); /* it is set */
 	if (r == 0)

@@ -85,6 +85,8 @@ static int apply(const struct word *word, const char *text, size_t len, struct m
 		options->remount = true;
 		return 0;
 	case USER:
+		if (len == n)
+			return -EINVAL;
 		(void)snprintf(options->user, sizeof(options->user), "%.*s", (int)(len - n), text + n);
 		return 0;
 	case KEY_FILE:
@@ -101,9 +103,9 @@ int mount_options_parse(const char *list, struct mount_options *options, char *r
 		const struct word *word = word_of(list, len);
 		int r = word ? apply(word, list, len, options) : 0;
 
-		if (r < 0)
+		if (r < 0 && r != -EINVAL)
 			return r;
-		if (!word && len > 0) {
+		if (r < 0 || (!word && len > 0)) {
 			(void)snprintf(ret_word, size, "%.*s", (int)len, list);
 			return -EINVAL;
 		}
