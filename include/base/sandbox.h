@@ -55,6 +55,13 @@ int sandbox_enter(const struct sandbox_config *config, struct sandbox *ret, stru
  */
 int sandbox_enter_witness(uid_t user, gid_t group);
 
+/*
+ * Of root's supervisor: it mounts, unmounts, and starts and ends workers of any user; all other capabilities
+ * go, for its children and later programs too.  Others' supervisors need fusermount3, which is setuid, and
+ * keep what they have.
+ */
+void sandbox_shed(void);
+
 /* Lets root's processes lock memory without the capability that they are about to lose. */
 void sandbox_raise_memory_limit(void);
 

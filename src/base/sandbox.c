@@ -31,6 +31,20 @@ void sandbox_raise_memory_limit(void)
 		(void)setrlimit(RLIMIT_MEMLOCK, &all);
 }
 
+/* What sandbox_shed leaves. */
+static const unsigned of_supervisor[] = {
+	CAP_SYS_ADMIN,	  /* mounts and unmounts */
+	CAP_SETUID,	  /* these three start a worker with less */
+	CAP_SETGID,	  /* */
+	CAP_SETPCAP,	  /* */
+	CAP_KILL,	  /* ends a worker of another user */
+	CAP_SYS_PTRACE,	  /* the witness's, see below */
+	CAP_IPC_LOCK,	  /* these two lock memory, a worker's too */
+	CAP_SYS_RESOURCE, /* */
+	CAP_CHOWN,	  /* gives a user a state directory */
+	CAP_DAC_OVERRIDE, /* reaches stores and mount points in others' directories */
+};
+
 static int set_capabilities(uint64_t capabilities)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -52,6 +66,15 @@ static uint64_t capabilities(void)
 	return data[0].permitted | (uint64_t)data[1].permitted << 32;
 }
 
+/* From the ambient and the bounding set. */
+static void drop_capabilities(uint64_t kept)
+{
+	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	for (unsigned long i = 0; prctl(PR_CAPBSET_READ, i, 0, 0, 0) >= 0; i++)
+		if (!(kept & 1ULL << i))
+			(void)prctl(PR_CAPBSET_DROP, i, 0, 0, 0);
+}
+
 /* What cannot be given up without privileges is worth nothing without new ones. */
 static int give_up(uid_t user, gid_t group, uint64_t kept)
 {
@@ -59,9 +82,7 @@ static int give_up(uid_t user, gid_t group, uint64_t kept)
 		return -errno;
 	if (setgroups(0, NULL) < 0 && errno != EPERM)
 		return -errno;
-	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	for (unsigned long i = 0; prctl(PR_CAPBSET_READ, i, 0, 0, 0) >= 0; i++)
-		(void)prctl(PR_CAPBSET_DROP, i, 0, 0, 0);
+	drop_capabilities(0);
 	if (kept != 0 && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
 		return -errno;
 	if (setresgid(group, group, group) < 0 || setresuid(user, user, user) < 0)
@@ -119,6 +140,19 @@ int sandbox_enter(const struct sandbox_config *config, struct sandbox *ret, stru
 	if (r == 0)
 		*ret = sandbox;
 	return r;
+}
+
+void sandbox_shed(void)
+{
+	uint64_t kept = 0;
+
+	if (geteuid() != 0)
+		return;
+	for (unsigned i = 0; i < sizeof(of_supervisor) / sizeof(of_supervisor[0]); i++)
+		kept |= 1ULL << of_supervisor[i];
+	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	drop_capabilities(kept);
+	(void)set_capabilities(capabilities() & kept);
 }
 
 int sandbox_enter_witness(uid_t user, gid_t group)

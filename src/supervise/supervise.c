@@ -6,6 +6,7 @@
 #include "log.h"
 #include "manager.h"
 #include "runtime.h"
+#include "sandbox.h"
 #include "supervisor.h"
 
 #include <errno.h>
@@ -262,6 +263,7 @@ int supervise_run(const struct supervise_config *config, struct supervise_outcom
 {
 	struct supervisor supervisor = supervisor_of(config, ret);
 
+	sandbox_shed();
 	(void)snprintf(supervisor.status.mountpoint, PATH_MAX, "%s", config->mountpoint);
 	(void)snprintf(supervisor.status.store, PATH_MAX, "%s", config->store);
 	(void)snprintf(supervisor.status.release, sizeof(supervisor.status.release), "%s", KEYFS_VERSION);
@@ -301,8 +303,10 @@ int supervise_resume(int state, const char *program)
 		.program = program, .held = {-1, -1, -1}, .lock = -1, .secret = -1, .report = -1};
 	struct supervise_outcome outcome = {.code = 0};
 	struct supervisor supervisor = supervisor_of(&config, &outcome);
-	int r = resume(state, &config, &supervisor);
+	int r;
 
+	sandbox_shed();
+	r = resume(state, &config, &supervisor);
 	if (r < 0)
 		return r;
 	(void)snprintf(supervisor.status.release, sizeof(supervisor.status.release), "%s", KEYFS_VERSION);

@@ -213,6 +213,23 @@ def test_a_witness_that_does_not_answer_holds_nobody_up(prod):
     assert path.read_bytes() == b"new"
 
 
+def test_roots_supervisor_keeps_what_it_needs(prod):
+    """The capabilities of sandbox.c's of_supervisor, and no others; after an upgrade too."""
+    text = (ROOT / "src/base/sandbox.c").read_text()
+    table = re.search(r"of_supervisor\[\] = \{\n(.*?)^\};", text, re.M | re.S)[1]
+    header = Path("/usr/include/linux/capability.h").read_text()
+    kept = {int(re.search(rf"#define {name}\s+(\d+)", header)[1]) for name in re.findall(r"CAP_\w+", table)}
+    assert len(kept) == 10
+    for _ in range(2):
+        found = facts(prod.status()["supervisor_pid"])
+        assert found["NoNewPrivs"] == "1"
+        for name in ("CapPrm", "CapEff", "CapBnd"):
+            has = {i for i in range(64) if int(found[name], 16) >> i & 1}
+            assert has <= kept and has, name
+        assert int(found["CapInh"], 16) == int(found["CapAmb"], 16) == 0
+        prod.ok("upgrade", prod.mnt)
+
+
 # --- a call that is not listed ---
 
 
