@@ -79,8 +79,8 @@ static const struct {
 	const char *sentence;
 } lacks[] = {
 	{CONTROL_LACKS_RESEND, "resend", "FUSE_NOTIFY_RESEND (Linux 6.9): there is a journal instead"},
-	{CONTROL_LACKS_EPOCH, "epoch", "FUSE_NOTIFY_INC_EPOCH (Linux 6.16): renames are seen a second later"},
-	{CONTROL_LACKS_LANDLOCK, "landlock", "all of Landlock (Linux 6.12): the worker is confined in part"},
+	{CONTROL_LACKS_EPOCH, "epoch", "FUSE_NOTIFY_INC_EPOCH: names are asked for again after a second"},
+	{CONTROL_LACKS_LANDLOCK, "landlock", "Landlock, or a part of it (Linux 6.12 has all)"},
 	{CONTROL_LACKS_SECCOMP, "seccomp", "seccomp: the worker's system calls are not limited"},
 	{CONTROL_LACKS_SECRET_MEMORY, "memfd_secret", "memfd_secret(2): the key waits in sealed memory"},
 };
