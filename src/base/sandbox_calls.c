@@ -11,9 +11,9 @@
 
 #ifndef HAVE_SECCOMP
 
-int filter_enter(enum filter filter, void (*refused)(int number))
+int filter_enter(enum filter which, void (*refused)(int number))
 {
-	(void)filter;
+	(void)which;
 	(void)refused;
 	return -ENOSYS;
 }

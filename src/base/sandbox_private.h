@@ -12,6 +12,6 @@ int landlock_enter(const struct sandbox_config *config, int version, struct fail
 enum filter { FILTER_WORKER, FILTER_WITNESS };
 
 /* -EOPNOTSUPP: the kernel has no seccomp. -ENOSYS: this build has none. Others when it cannot be had. */
-int filter_enter(enum filter filter, void (*refused)(int number));
+int filter_enter(enum filter which, void (*refused)(int number));
 
 #endif

@@ -128,11 +128,13 @@ static int pass_on(struct outfit *outfit, const struct secret *root)
 static int unlock(struct serve *serve, uint32_t kind, struct outfit *outfit, struct failure *reterr)
 {
 	CLEANUP(cleanup_secret_free) struct secret *root = NULL;
-	struct vault_unlock by = {.kind = (enum vault_unlock_kind)kind,
-				  .secret = secret_bytes(outfit->secret)};
+	struct vault_unlock by = {.kind = (enum vault_unlock_kind)kind};
 	struct store *store;
 	int r;
 
+	if (!outfit->secret)
+		return -EPROTO;
+	by.secret = secret_bytes(outfit->secret);
 	r = serve->is_first ? store_sqlite.prepare(serve->store, reterr) : 0;
 	if (r < 0)
 		return r;
