@@ -41,7 +41,7 @@ def attack(place):
             os.chown(directory, uid, uid)
             os.chown(directory / name, uid, uid)
         command = [TESTS / "attack", mode, inside, str(uid), *([outside] if mode != "calls" else [])]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, stdin=subprocess.DEVNULL)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=4 * DEADLINE, stdin=subprocess.DEVNULL)
         assert (result.returncode, result.stderr) == (0, "")
         print(result.stdout)  # the table, when a test fails
         return [line.split("\t") for line in result.stdout.splitlines()]
