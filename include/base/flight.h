@@ -22,6 +22,8 @@
  *   slots          requests, on a kernel that does not send them again (fs/journal.h): in plain, with the bytes that
  *                  a WRITE has; locked in memory, and wiped when they are answered
  *   kept           sealed values that open reading handles show (fs/keep.h)
+ *   root           what is shown of the mount while it is locked (fs/locked.h)
+ *   filled         of which files the kernel may have pages, since they were mapped (supervise/sweep.h)
  *
  * The unique number of a request is the kernel's, without FLIGHT_RESENT unless it says otherwise.
  */
@@ -30,10 +32,11 @@
 #define KEYFS_BASE_FLIGHT_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Of this layout. Another one cannot be handed over to a running mount's next worker. */
-#define FLIGHT_VERSION 4
+#define FLIGHT_VERSION 5
 
 /* Marks the number of a request that the kernel sends again (FUSE_UNIQUE_RESEND, protocol 7.40). */
 #define FLIGHT_RESENT  ((uint64_t)1 << 63)
@@ -107,6 +110,28 @@ struct flight_count {
 	uint32_t n_handles;	      /* what it becomes */
 };
 
+/* Attributes of the root, and what df shows. */
+struct flight_root {
+	uint32_t mode;
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t zero;
+	int64_t mtime_ns;
+	int64_t ctime_ns;
+	uint64_t used_bytes;
+	uint64_t free_bytes;
+	uint64_t n_rows;
+};
+
+/* Inodes whose pages the kernel was given. */
+#define FLIGHT_FILLED_MAX 1024
+
+struct flight_filled {
+	atomic_uint_least64_t n; /* more than the maximum: these, and nobody knows which else up to highest */
+	uint64_t highest;	 /* row id of any of them */
+	uint64_t inos[FLIGHT_FILLED_MAX];
+};
+
 #define FLIGHT_MOUNT_SIZE 12288
 
 #define FLIGHT_MAGIC	  "keyfsfl"
@@ -137,14 +162,23 @@ struct flight {
 	struct flight_slot slots[FLIGHT_SLOTS];
 	struct flight_count count;
 	struct flight_kept kept[FLIGHT_KEPT_MAX];
+	struct flight_root root;
+	struct flight_filled filled;
 	unsigned char blocks[FLIGHT_BLOCKS][FLIGHT_BLOCK_SIZE];
 };
 
+/* What a person can do when it cannot be locked. */
+#define FLIGHT_HINT \
+	"allow 8 MiB of locked memory or more (ulimit -l 8192, LimitMEMLOCK=8M), or --allow-unlocked"
+
+#define FLIGHT_LOCKED_SIZE offsetof(struct flight, blocks)
+
 /* Makes the memory: a descriptor, close on exec. -errno. */
 int flight_create(int *ret_fd);
-/* Maps it; -EPROTO: it is of another layout. What is fixed in size is locked (as far as the limit on locked
- * memory allows), blocks are not. */
+/* Maps it, and keeps it out of dumps; -EPROTO: it is of another layout. */
 int flight_map(int fd, struct flight **ret);
+/* Locks all that may be in plain: what comes before the sealed blocks. -EPERM: that is not allowed. */
+int flight_lock(struct flight *flight);
 /* NULL is fine. */
 void flight_unmap(struct flight *flight);
 

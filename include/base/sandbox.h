@@ -19,7 +19,8 @@
 #include <sys/types.h>
 
 struct sandbox_config {
-	const char *store; /* its resolved path: files in its directory can be made, changed, removed */
+	const char *store; /* its resolved path: files in its directory can be made, changed, removed; NULL:
+			      none */
 	int anchors;	   /* the state directory, in which files can be made and changed; or -1 */
 	uid_t user;	   /* who to be from then on; another one than now needs root */
 	gid_t group;

@@ -12,6 +12,8 @@
 #include "cleanup.h"
 #include "failure.h"
 
+#include <stdbool.h>
+
 struct arena;
 
 /* An owned buffer inside an arena. len bytes are in use, up to cap may be; the caller changes len freely. */
@@ -25,11 +27,21 @@ struct secret {
 #define ARENA_SIZE     ((size_t)32 << 20) /* what arena_new tries first */
 #define ARENA_SIZE_MIN ((size_t)4 << 20)  /* less than this is refused */
 
+/* What a person can do when it is: the limit that is asked for has room for the flight record as well. */
+#define ARENA_HINT                                                                                       \
+	"allow 8 MiB of locked memory or more (ulimit -l 8192, LimitMEMLOCK=8M); --allow-unlocked does " \
+	"without: then it may reach the swap"
+
 /*
  * Maps and locks an arena of max bytes, or of as many as the limit on locked memory allows.
  * -EPERM: fewer than ARENA_SIZE_MIN bytes can be locked. -ENOMEM: no address space.
  */
 int arena_new(size_t max, struct arena **ret, struct failure *reterr);
+
+/* The same for who has said that it need not be locked: where it cannot be, it is of max bytes and is not.
+ * -ENOMEM. */
+int arena_new_unlocked(size_t max, struct arena **ret, struct failure *reterr);
+bool arena_is_locked(const struct arena *arena);
 
 /* Wipes and unmaps it; every secret of it must be freed before. NULL is fine. */
 void arena_free(struct arena *arena);
@@ -50,6 +62,13 @@ int secret_grow(struct secret **secret, size_t cap);
 
 /* Wipes it and gives it back. NULL is fine. */
 void secret_free(struct secret *secret);
+
+/* For what is not only bytes, a structure with names in it: zeroed, at a multiple of 8. NULL: there is no
+ * room.
+ */
+void *arena_alloc(struct arena *arena, size_t size);
+/* Wipes it and gives it back. NULL is fine. */
+void arena_dealloc(void *at);
 
 static inline struct bytes secret_bytes(const struct secret *secret)
 {

@@ -24,13 +24,16 @@ struct vault_slot_change;
 
 struct fs_config {
 	struct arena *arena;
-	struct vault *reader;  /* taken over, also when fs_new fails */
-	struct vault *writer;  /* taken over; NULL for a read-only mount */
-	int fuse_fd;	       /* /dev/fuse, mounted; taken over as well */
+	struct vault *reader;	     /* taken over, also when fs_new fails */
+	struct vault *writer;	     /* taken over; NULL for a read-only mount */
+	unsigned char *writer_stack; /* its thread's (stack.h), taken over when fs_new succeeds; NULL: it
+					makes one, which needs the right to lock memory */
+	int fuse_fd;		     /* /dev/fuse, mounted; taken over as well */
 	int witness;	       /* the socket of witness_start, or -1: this process may look; taken over */
 	int anchors;	       /* where the anchor is kept (vault.h), or -1: nowhere; borrowed */
 	struct flight *flight; /* of the mount (flight.h); borrowed */
 	bool has_journal; /* the kernel does not send requests again: they are kept in the flight record */
+	bool is_locked;	  /* there are no keys: reader and writer are NULL, and ENOKEY is what is answered */
 	bool is_first;	  /* of the mount's workers: the drafts of an earlier mount are cleared away,
 			     unless the store is damaged */
 };
@@ -54,7 +57,8 @@ int fs_replay_init(struct fs *fs, struct bytes init);
 
 /*
  * Takes the mount over from a predecessor that is gone, or as the first: what the store has now, what was
- * done and not answered, which old values are still open.  After fs_replay_init, and before fs_run.
+ * done and not answered, which old values are still open.  After fs_replay_init, and before fs_run.  Of a
+ * locked one: wipes what predecessors have left of names.
  */
 int fs_take_over(struct fs *fs);
 /* Before that: whether the store is older than a predecessor, or the anchor, had it. 1 or 0, or -errno. */
@@ -71,13 +75,19 @@ int fs_run(struct fs *fs);
  */
 void fs_on_verdict(struct fs *fs);
 
+/*
+ * Has fs_run end as soon as the request is answered that it is at; what it has not read is its successor's.
+ * Another thread than that of fs_run, as above.
+ */
+void fs_leave(struct fs *fs);
+
 /* Stops the writer thread after what it has, and closes the sessions. NULL is fine. */
 void fs_free(struct fs *fs);
 
 /*
  * A change of the slots (vault.h), in a transaction of the writer thread, which calls done with what came of
- * it. -EROFS: a read-only mount. -ENOMEM. Then done is not called. Any thread, between fs_take_over and
- * fs_free.
+ * it. -EROFS: a read-only mount. -ENOKEY: it is locked. -ENOMEM. Then done is not called. Any thread, between
+ * fs_take_over and fs_free.
  *
  * Only the worker writes to a store that is mounted, since a successor tells by the generation whether a
  * transaction of its predecessor was carried out (fs/inherit.h): one of somebody else's would deceive it.

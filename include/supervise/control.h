@@ -6,12 +6,16 @@
  * directory is 0700 and its owner is checked.  Only root and the user of the supervisor are answered.
  *
  * One connection, one request of 16 bytes; integers in the byte order of the machine:
- *   0  4 version = 4    4  4 kind (enum control_kind)    8  4 flags (enum control_flag)   12  4 zero
+ *   0  4 version = 5    4  4 kind (enum control_kind)    8  4 flags (enum control_flag)   12  4 zero
+ * With UNLOCK travels the read end of a pipe that holds what unlocks the store; flags say how it does, an
+ * enum vault_unlock_kind that is passed on unread.  With the others no descriptor does.
  *
  * answered by
  *   STATUS  one struct control_status, after at most a second also when the worker does not answer
  *   UMOUNT  one struct control_result, once the mount and its processes are gone (10 s at most)
  *   UPGRADE one struct control_result, when a worker of the new program serves, or none will
+ *   LOCK    one struct control_result, when no key is left, nothing can be read, and nothing is cached
+ *   UNLOCK  one struct control_result, when a worker that has the keys serves, or none will
  *   ADOPT   one struct control_result, with the fuse descriptor, FUSE_INIT, the flight record and the store's
  * lock LEAVE   nothing: the worker is gone CHECK   any number of struct control_finding, of which the last is
  * of kind CONTROL_DONE
@@ -29,7 +33,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CONTROL_VERSION 4
+#define CONTROL_VERSION 5
 
 enum control_kind {
 	CONTROL_STATUS = 1,
@@ -39,6 +43,8 @@ enum control_kind {
 	CONTROL_ADOPT, /* these two of a worker whose supervisor was killed */
 	CONTROL_LEAVE,
 	CONTROL_SLOT,
+	CONTROL_LOCK,
+	CONTROL_UNLOCK,
 };
 
 enum control_flag {
@@ -83,19 +89,23 @@ struct control_status {
 	uint8_t trust; /* what is known of the records as a whole: an enum vault_trust that is passed on
 			  unread */
 	uint8_t has_anchor;
-	uint8_t zero[5];
+	uint8_t allows_unlocked;    /* memory: the mount was asked to go on where it cannot be locked */
+	uint8_t is_memory_unlocked; /* so it is: of this supervisor, or of a worker */
+	uint8_t zero[3];
 	char release[32];		     /* the version of the program, ended by a NUL */
 	char last_death[CONTROL_DEATH_SIZE]; /* why the last worker ended; empty if none did. Ended by a NUL
 					      */
 	char mountpoint[PATH_MAX];	     /* ended by a NUL */
 	char store[PATH_MAX];
+	int64_t locked_since; /* unix s; 0: it is not locked */
 };
 
 struct control_result {
 	uint32_t version;
 	int32_t code;		      /* 0 or a negative errno */
 	uint64_t n_cut_off;	      /* UMOUNT: files that were still open, or CONTROL_CUT_OFF_UNKNOWN */
-	char what[HANDOFF_WHAT_SIZE]; /* UPGRADE: why not; ended by a NUL */
+	char what[HANDOFF_WHAT_SIZE]; /* UPGRADE, LOCK, UNLOCK: why not; ended by a NUL */
+	char hint[HANDOFF_HINT_SIZE]; /* the same */
 };
 
 #define CONTROL_CUT_OFF_UNKNOWN UINT64_MAX /* something was in use, and the worker did not say what */
@@ -152,6 +162,19 @@ int control_umount(pid_t supervisor, uint64_t *ret_n_cut_off);
  * *ret_result saying why.
  */
 int control_upgrade(pid_t supervisor, struct control_result *ret_result);
+
+/*
+ * Has every key of the mount forgotten.  0, also when it was locked before (-EALREADY in ret_result->code),
+ * or a negative errno with *ret_result saying why: -EAGAIN something else is under way. -ETIMEDOUT.
+ */
+int control_lock(pid_t supervisor, struct control_result *ret_result);
+
+/*
+ * Has it unlocked with what is read from secret, which stays the caller's.  0, or with *ret_result saying
+ * why: -EALREADY it is not locked, -EAGAIN, what vault_unlock and a first mount say of the store; -EBADMSG
+ * also when it is unlocked, and damaged.
+ */
+int control_unlock(pid_t supervisor, int secret, uint32_t unlock_kind, struct control_result *ret_result);
 
 /* Begins a check; its findings come from *ret_socket. */
 int control_check(pid_t supervisor, int *ret_socket);

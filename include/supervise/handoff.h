@@ -6,13 +6,13 @@
  * pipe, for its successors the memory that it passed on (root_key.h).
  *
  *   supervisor                                worker
- *   OPEN, how the secret unlocks      ------> reads the secret to its end, enters its sandbox, opens and
- *                                             unlocks the store
+ *   OPEN, how the secret unlocks
+ *     + flight record                 ------> locks its memory, reads the secret to its end, enters its
+ *                                             sandbox, opens and unlocks the store
  *                                     <------ ROOT + the memory that unlocks it again (the first one only)
  *                                     <------ UNLOCKED, or FAILED and exits (UNLOCKED may have a warning)
  *   the first time, mounts, reads FUSE_INIT; keeps both
- *   START + fuse descriptor, INIT,
- *     flight record                   ------> replays INIT
+ *   START + fuse descriptor, INIT     ------> replays INIT
  *                                     <------ READY, or FAILED and exits; waits, and reads nothing
  *   when no other worker serves:
  *   GO + the store's lock, the
@@ -24,15 +24,20 @@
  *   SLOT + the socket of a client     ------> the same
  *                                     <------ REFUSED, and ends: a system call that it may not make
  * (sandbox.h)
+ *   LEAVE                             ------> carries out what it has, wipes its keys, and ends
+ *
+ * A worker of a locked mount (OPEN with LOCKED, and nothing to read on the second descriptor) has no keys: it
+ * says UNLOCKED at once, and from GO on it answers what needs a key with ENOKEY.  One that is to unlock such
+ * a mount (EXAMINE) is a first one for the store, and a successor for the kernel.
  *
  * So a wrong key never makes a mount appear, and a successor is ready before it is needed.  A worker ends
- * when the device says that the mount is gone, and one that waits when its socket is closed; there is no
- * message to stop it.  The supervisor keeps the fuse descriptor, the INIT bytes (a memfd, read by pread from
+ * when the device says that the mount is gone, or at LEAVE, and one that waits when its socket is closed.
+ * The supervisor keeps the fuse descriptor, the INIT bytes (a memfd, read by pread from
  * offset 0 to its end) and the flight record, for every worker of the mount.
  *
  * --- one message, one packet of 512 bytes, integers in the byte order of the machine ---
- *   0   4 version = 4      4   4 kind (enum handoff_kind)
- *   8   4 flags (START: JOURNAL, OPEN: the others), negative errno (FAILED, and UNLOCKED if it
+ *   0   4 version = 5      4   4 kind (enum handoff_kind)
+ *   8   4 flags (enum handoff_flag; OPEN, START, READY), negative errno (FAILED, and UNLOCKED if it
  *         warns), the number of the call (REFUSED), else 0
  *  12   4 how the secret unlocks, an enum vault_unlock_kind that is passed on unread (OPEN), else 0
  *  16  64 counts, 8 of u64 in the order of struct handoff_counts (COUNTS); who the worker is to be, two u32
@@ -40,8 +45,8 @@
  *         handoff_sandbox (READY); else 0
  *  80 192 what went wrong, ended by a NUL (FAILED, UNLOCKED), else 0
  * 272 240 hint, the same
- * Descriptors travel beside it (SCM_RIGHTS): three with START, two with GO, one with ROOT, CHECK and SLOT,
- * one or none with OPEN, none otherwise.
+ * Descriptors travel beside it (SCM_RIGHTS): two with START and GO, one with ROOT, CHECK and SLOT, one or
+ * two with OPEN (the flight record, and the state directory if there is one), none otherwise.
  *
  * Errors: -EPROTO not a message of this version, -EPIPE the other side is gone, -EAGAIN it does not read.
  */
@@ -53,7 +58,7 @@
 
 #include <stdint.h>
 
-#define HANDOFF_VERSION 4
+#define HANDOFF_VERSION 5
 
 enum handoff_fd {
 	HANDOFF_CONTROL_FD = 3,
@@ -74,6 +79,7 @@ enum handoff_kind {
 	HANDOFF_GO,
 	HANDOFF_SLOT,
 	HANDOFF_REFUSED,
+	HANDOFF_LEAVE,
 	HANDOFF_KIND_END,
 };
 
@@ -82,6 +88,11 @@ enum handoff_flag {
 	HANDOFF_SYSLOG = 2,    /* the worker's log goes there and not to standard error */
 	HANDOFF_SUCCESSOR = 8, /* another worker had the mount before */
 	HANDOFF_JOURNAL = 4,   /* the kernel does not send requests again, so they are kept (fs.h) */
+	HANDOFF_LOCKED = 16,   /* it has no keys, and is given none */
+	HANDOFF_EXAMINE = 32,  /* the store is examined as before a mount: it was locked */
+
+	HANDOFF_ALLOW_UNLOCKED = 0x100,	 /* where memory cannot be locked, to go on */
+	HANDOFF_MEMORY_UNLOCKED = 0x200, /* READY alone: so it is */
 };
 
 /* What a worker knows of itself. */
@@ -154,8 +165,8 @@ void handoff_close_fds(int fds[HANDOFF_FDS_MAX]);
 
 /* --- the worker's side --- */
 
-/* READY. */
-int handoff_tell_ready(const struct handoff_sandbox *sandbox);
+/* READY, with MEMORY_UNLOCKED or 0. */
+int handoff_tell_ready(int flags, const struct handoff_sandbox *sandbox);
 
 /* REFUSED. From a signal handler, too. */
 void handoff_tell_refused(int number);

@@ -58,7 +58,8 @@ struct supervise_config {
 	pid_t adopted_worker;	  /* that goes on; 0: there is none */
 	int held[SUPERVISE_HELD]; /* of a mount whose processes were all killed, or -1; taken over */
 	enum supervise_recovery recovery;
-	bool foreground; /* log to standard error, and stop at SIGHUP */
+	bool foreground;     /* log to standard error, and stop at SIGHUP */
+	bool allow_unlocked; /* memory: to go on where it cannot be locked */
 	uint32_t unlock_kind;
 	uint32_t root_unlock_kind; /* the same for what the first worker passes on to its successors */
 	int lock;		   /* from supervise_claim; closed when it is over */

@@ -7,9 +7,13 @@
  */
 #include "secret.h"
 
+#include "flight.h"
+#include "stack.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +35,7 @@ struct arena {
 	unsigned char *base;
 	size_t size;
 	size_t used;
+	bool is_locked;
 	struct run *first; /* no free run lies before it */
 };
 
@@ -44,15 +49,16 @@ static struct run *secret_run(struct secret *secret)
 	return (struct run *)(void *)secret - 1;
 }
 
-static int lock_mapping(size_t size, unsigned char **ret)
+/* No dump has it, and no child. -EPERM: it cannot be locked, but for is_unlocked. */
+static int make_mapping(size_t size, bool is_unlocked, unsigned char **ret)
 {
 	unsigned char *base =
 		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (base == MAP_FAILED)
 		return -ENOMEM;
-	if (mlock2(base, size, MLOCK_ONFAULT) < 0 || madvise(base, size, MADV_DONTDUMP) < 0 ||
-	    madvise(base, size, MADV_WIPEONFORK) < 0) {
+	if ((!is_unlocked && mlock2(base, size, MLOCK_ONFAULT) < 0) ||
+	    madvise(base, size, MADV_DONTDUMP) < 0 || madvise(base, size, MADV_WIPEONFORK) < 0) {
 		(void)munmap(base, size);
 		return -EPERM;
 	}
@@ -60,23 +66,26 @@ static int lock_mapping(size_t size, unsigned char **ret)
 	return 0;
 }
 
-/* What the limit leaves, in whole pages, with a little for others. */
+/* Of the limit, what others need: the flight record, the stacks of two threads, and a little. */
+#define LEFT_FOR_OTHERS (FLIGHT_LOCKED_SIZE + 2 * LOCKED_STACK_SIZE + 65536)
+
+/* What the limit leaves, in whole pages. */
 static size_t limit_on_locked(void)
 {
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
 		return 0;
-	if (limit.rlim_cur < 65536)
+	if (limit.rlim_cur < LEFT_FOR_OTHERS)
 		return 0;
-	return (limit.rlim_cur - 65536) & ~(size_t)4095;
+	return (limit.rlim_cur - LEFT_FOR_OTHERS) & ~(size_t)4095;
 }
 
 /* As many of max bytes as the limit allows. */
 static int lock_what_is_allowed(size_t max, unsigned char **ret_base, size_t *ret_size)
 {
 	size_t size = max & ~(size_t)4095;
-	int r = lock_mapping(size, ret_base);
+	int r = make_mapping(size, false, ret_base);
 
 	if (r == -EPERM) {
 		size_t limit = limit_on_locked();
@@ -85,7 +94,7 @@ static int lock_what_is_allowed(size_t max, unsigned char **ret_base, size_t *re
 			size = limit;
 		if (size < ARENA_SIZE_MIN)
 			return -EPERM;
-		r = lock_mapping(size, ret_base);
+		r = make_mapping(size, false, ret_base);
 	}
 	if (r < 0)
 		return r;
@@ -93,17 +102,11 @@ static int lock_what_is_allowed(size_t max, unsigned char **ret_base, size_t *re
 	return 0;
 }
 
-int arena_new(size_t max, struct arena **ret, struct failure *reterr)
+static int make_arena(unsigned char *base, size_t size, bool is_locked, struct arena **ret,
+		      struct failure *reterr)
 {
-	struct arena *arena;
-	unsigned char *base;
-	size_t size;
-	int r = lock_what_is_allowed(max, &base, &size);
+	struct arena *arena = calloc(1, sizeof(*arena));
 
-	if (r < 0)
-		return fail(reterr, r, "cannot lock memory for keys and values",
-			    "raise the limit on locked memory (ulimit -l, LimitMEMLOCK=) to 8 MiB or more");
-	arena = calloc(1, sizeof(*arena));
 	if (!arena) {
 		(void)munmap(base, size);
 		return fail(reterr, -ENOMEM, "no memory", NULL);
@@ -111,10 +114,40 @@ int arena_new(size_t max, struct arena **ret, struct failure *reterr)
 	(void)pthread_mutex_init(&arena->mutex, NULL);
 	arena->base = base;
 	arena->size = size;
+	arena->is_locked = is_locked;
 	arena->first = (void *)base;
 	arena->first->size = size;
 	*ret = arena;
 	return 0;
+}
+
+int arena_new(size_t max, struct arena **ret, struct failure *reterr)
+{
+	unsigned char *base;
+	size_t size;
+	int r = lock_what_is_allowed(max, &base, &size);
+
+	if (r < 0)
+		return fail(reterr, r, "cannot lock memory for keys and values", ARENA_HINT);
+	return make_arena(base, size, true, ret, reterr);
+}
+
+int arena_new_unlocked(size_t max, struct arena **ret, struct failure *reterr)
+{
+	unsigned char *base;
+	size_t size = max & ~(size_t)4095;
+	int r = arena_new(max, ret, reterr);
+
+	if (r != -EPERM)
+		return r;
+	r = make_mapping(size, true, &base);
+	return r < 0 ? fail(reterr, r, "no memory for keys and values", NULL)
+		     : make_arena(base, size, false, ret, reterr);
+}
+
+bool arena_is_locked(const struct arena *arena)
+{
+	return arena->is_locked;
 }
 
 /* NULL after the last one, and in a forked child, whose copy of the mapping the kernel has zeroed. */
@@ -261,4 +294,17 @@ void secret_free(struct secret *secret)
 	if (run < arena->first)
 		arena->first = run;
 	(void)pthread_mutex_unlock(&arena->mutex);
+}
+
+void *arena_alloc(struct arena *arena, size_t size)
+{
+	struct secret *secret;
+
+	return secret_new(arena, size, &secret) == 0 ? secret->data : NULL;
+}
+
+void arena_dealloc(void *at)
+{
+	if (at)
+		secret_free((struct secret *)(void *)((unsigned char *)at - offsetof(struct secret, data)));
 }

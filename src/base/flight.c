@@ -48,12 +48,13 @@ int flight_map(int fd, struct flight **ret)
 	if (at == MAP_FAILED)
 		return -errno;
 	(void)madvise(at, sizeof(struct flight), MADV_DONTDUMP);
-	/* A worker may not lock it any more (sandbox.h); the supervisor has.  A page that is not there when a
-	 * worker is killed while the kernel writes a request into it would cost the request. */
-	if (mlock(at, offsetof(struct flight, blocks)) < 0)
-		(void)madvise(at, offsetof(struct flight, blocks), MADV_POPULATE_WRITE);
 	*ret = at;
 	return 0;
+}
+
+int flight_lock(struct flight *flight)
+{
+	return mlock(flight, FLIGHT_LOCKED_SIZE) < 0 ? -EPERM : 0;
 }
 
 void flight_unmap(struct flight *flight)

@@ -89,7 +89,7 @@ static int open_directory(const char *store, int *ret, struct failure *reterr)
 static int add_rules(int rules, const struct sandbox_config *config, int directory, uint64_t known)
 {
 	CLEANUP(cleanup_close) int random = open("/dev/urandom", O_PATH | O_CLOEXEC);
-	int r = allow(rules, directory, FILES_OF_STORE & known);
+	int r = directory < 0 ? 0 : allow(rules, directory, FILES_OF_STORE & known);
 
 	if (r == 0 && config->anchors >= 0)
 		r = allow(rules, config->anchors, FILES_OF_STATE & known);
@@ -102,7 +102,7 @@ int landlock_enter(const struct sandbox_config *config, int version, struct fail
 {
 	const struct ruleset all = ruleset_of(version);
 	CLEANUP(cleanup_close) int directory = -1, rules = -1;
-	int r = open_directory(config->store, &directory, reterr);
+	int r = config->store ? open_directory(config->store, &directory, reterr) : 0;
 
 	if (r < 0 || version == 0)
 		return r;

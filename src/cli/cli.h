@@ -28,6 +28,8 @@ int cmd_check(int argc, char **argv);
 int cmd_backup(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_upgrade(int argc, char **argv);
+int cmd_lock(int argc, char **argv);
+int cmd_unlock(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_supervise(int argc, char **argv);
 
@@ -58,8 +60,13 @@ error_t parse_path(int key, char *arg, struct argp_state *state);
 /* The path that this program was started from, of PATH_MAX bytes; another file may be there by now. */
 void program_path(char *ret);
 
-/* No core dumps, and nobody of the same user looks into this process. Before the first secret. */
+/*
+ * No core dumps, nobody of the same user looks into this process, and as far as it may none of it is swapped.
+ * (What must not be is in the arena, which sees to that itself.)  Before the first secret.
+ */
 void process_harden(void);
+/* The same for a process that gives its capabilities away, and is then held to the limit on locked memory. */
+void process_harden_worker(void);
 
 /* From here to the end an interrupt would leave something half-made. */
 void process_hold_signals(void);

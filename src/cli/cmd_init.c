@@ -53,7 +53,6 @@ int cmd_init(int argc, char **argv)
 	struct unlock_arguments arguments = {.unlock = UNLOCK_OPTIONS_NONE};
 	const struct failure exists = {"exists already", "a store is only made where nothing is"};
 	CLEANUP(cleanup_arena_free) struct arena *arena = NULL;
-	struct failure failure = {NULL, NULL};
 	struct stat st;
 	int r;
 
@@ -62,9 +61,8 @@ int cmd_init(int argc, char **argv)
 		return complain(arguments.path, -EEXIST, &exists);
 	process_harden();
 	r = seal_start();
-	if (r == 0)
-		r = arena_new(ARENA_SIZE, &arena, &failure);
 	if (r < 0)
-		return complain(arguments.path, r, &failure);
-	return create(&arguments, arena);
+		return complain(arguments.path, r, NULL);
+	r = unlock_arena(&arguments.unlock, arguments.path, ARENA_SIZE, &arena);
+	return r != EXIT_DONE ? r : create(&arguments, arena);
 }

@@ -36,7 +36,9 @@ static const struct argp_option options[] = {
 	 "How requests outlive the worker: resend (by the kernel, from Linux 6.9 on), or journal", 0},
 	{"foreground", 'f', NULL, 0, "Stay in the foreground, and log to standard error", 0},
 	{"options", 'o', "WORD[,WORD...]", 0,
-	 "ro, remount, allow_other, user=NAME, key_file=FILE; the usual words of mount(8) and fstab(5)", 0},
+	 "ro, remount, allow_other, allow_unlocked, user=NAME, key_file=FILE; the usual words of mount(8) and "
+	 "fstab(5)",
+	 0},
 	{0},
 };
 
@@ -84,6 +86,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		if (!into->mountpoint)
 			argp_usage(state);
 		take_key_file_word(into, state);
+		into->unlock.allow_unlocked |= into->options.allow_unlocked;
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -125,39 +128,17 @@ static int choose_user(const char *name, struct supervise_config *config)
 
 /* --- before: the store is ours alone, the mount point is fit, and what unlocks is at hand --- */
 
-/* The secret waits for the worker in a pipe, whose pages belong to the kernel and are never swapped. */
-static int secret_into_pipe(const struct secret *secret, int *ret_fd)
-{
-	CLEANUP(cleanup_close) int from = -1, to = -1;
-	int ends[2];
-
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-		return -errno;
-	from = ends[0];
-	to = ends[1];
-	if (write(to, secret->data, secret->len) != (ssize_t)secret->len || fcntl(from, F_SETFL, 0) < 0)
-		return -EIO;
-	*ret_fd = take_fd(&from);
-	return 0;
-}
-
-DEFINE_CLEANUP(struct arena *, arena_free)
-
 static int get_secret(const struct arguments *arguments, struct supervise_config *config)
 {
-	CLEANUP(cleanup_arena_free) struct arena *arena = NULL;
-	CLEANUP(unlock_wipe) struct unlock unlock = {.secret = NULL};
-	struct failure failure = {NULL, NULL};
-	int r = arena_new(ARENA_SIZE_MIN, &arena, &failure);
+	struct unlock_options options_here = arguments->unlock;
+	enum vault_unlock_kind kind;
+	int r;
 
-	if (r < 0)
-		return complain(arguments->store, r, &failure);
-	r = unlock_get(&arguments->unlock, arguments->store, arena, &unlock);
-	if (r != 0)
-		return r;
-	config->unlock_kind = unlock.kind;
-	r = secret_into_pipe(unlock.secret, &config->secret);
-	return r < 0 ? complain(arguments->store, r, NULL) : 0;
+	options_here.allow_unlocked = config->allow_unlocked; /* as it was, of a mount that is taken over */
+	r = unlock_get_as_pipe(&options_here, arguments->store, &kind, &config->secret);
+	if (r == 0)
+		config->unlock_kind = kind;
+	return r;
 }
 
 static bool is_empty(const char *directory)
@@ -194,6 +175,7 @@ static bool is_orphan(struct supervise_config *config)
 	config->adopted = holder.supervisor_pid;
 	config->adopted_worker = holder.worker_pid;
 	config->read_only = holder.is_read_only;
+	config->allow_unlocked |= holder.allows_unlocked;
 	return true;
 }
 
@@ -369,6 +351,7 @@ int cmd_mount(int argc, char **argv)
 	config.mountpoint = mountpoint;
 	config.read_only = arguments.options.read_only;
 	config.allow_other = arguments.options.allow_other;
+	config.allow_unlocked = arguments.unlock.allow_unlocked;
 	config.foreground = arguments.foreground;
 	config.recovery = arguments.recovery;
 	r = prepare(&arguments, &config);

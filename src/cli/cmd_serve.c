@@ -16,6 +16,7 @@
 #include "sandbox.h"
 #include "seal.h"
 #include "serve.h"
+#include "stack.h"
 #include "unlock.h"
 
 #include <errno.h>
@@ -46,32 +47,74 @@ static int get_secret(struct serve *serve, uint32_t kind, struct secret **ret)
 	return read_secret(fd, SEAL_KEY_FILE_MAX, serve->arena, ret);
 }
 
-/* What only a process with rights and without a sandbox can get. */
+/* What only a process with rights and without a sandbox can get, besides what serve has. */
 struct outfit {
-	struct secret *secret; /* what unlocks the store */
+	struct secret *secret; /* what unlocks the store; NULL for a locked mount */
 	struct root_key_memory memory;
-	int witness;
 };
 
 static void outfit_close(struct outfit *outfit)
 {
 	secret_free(outfit->secret);
 	root_key_close(&outfit->memory);
-	cleanup_close(&outfit->witness);
 }
 
+static int make_arena(struct serve *serve, size_t size, struct failure *reterr)
+{
+	int r = serve->allows_unlocked ? arena_new_unlocked(size, &serve->arena, reterr)
+				       : arena_new(size, &serve->arena, reterr);
+
+	serve->is_memory_unlocked = r == 0 && !arena_is_locked(serve->arena);
+	return r;
+}
+
+/* The arena's equal for requests: what waits to be answered is there in plain. */
+static int lock_record(struct serve *serve, struct failure *reterr)
+{
+	int r = flight_lock(serve->flight);
+
+	serve->is_memory_unlocked |= r < 0;
+	return r < 0 && !serve->allows_unlocked
+		       ? fail(reterr, r, "cannot lock memory for requests", FLIGHT_HINT)
+		       : 0;
+}
+
+/* Of this thread, which is to run the loop, and of the writer's. */
+static int lock_stacks(struct serve *serve, struct failure *reterr)
+{
+	int r = stack_lock(serve->arena, serve->frame);
+
+	if (r == 0 && !serve->is_locked && !serve->is_read_only)
+		r = locked_stack_new(serve->arena, &serve->writer_stack);
+	return r < 0 ? fail(reterr, r, "cannot lock memory for stacks", FLIGHT_HINT) : 0;
+}
+
+/* All memory that is ever locked: in the sandbox there is no right to do it any more. */
+static int get_memory(struct serve *serve, struct failure *reterr)
+{
+	int r = make_arena(serve, serve->is_locked ? ARENA_SIZE_MIN : ARENA_SIZE, reterr);
+
+	if (r == 0)
+		r = flight_map(serve->flight_fd, &serve->flight);
+	if (r == 0)
+		r = lock_record(serve, reterr);
+	return r < 0 ? r : lock_stacks(serve, reterr);
+}
+
+/* A worker without keys asks nobody about writers, and passes nothing on. */
 static int get_outfit(struct serve *serve, const struct handoff_message *open, struct outfit *ret,
 		      struct failure *reterr)
 {
-	int r = witness_start(open->identity.user, open->identity.group, &ret->witness);
+	int r = serve->is_locked ? 0
+				 : witness_start(open->identity.user, open->identity.group, &serve->witness);
 
 	if (r < 0)
 		return fail(reterr, r, "cannot start the process that watches writers", NULL);
 	sandbox_raise_memory_limit();
-	r = arena_new(ARENA_SIZE, &serve->arena, reterr);
+	r = get_memory(serve, reterr);
 	if (r == 0)
 		r = root_key_make(&ret->memory);
-	return r < 0 ? r : get_secret(serve, open->unlock_kind, &ret->secret);
+	return r < 0 || serve->is_locked ? r : get_secret(serve, open->unlock_kind, &ret->secret);
 }
 
 static void note_sandbox(struct serve *serve, const struct sandbox *sandbox, bool has_secret_memory)
@@ -104,7 +147,7 @@ static int enter_sandbox(struct serve *serve, const struct handoff_identity *ide
 			 const struct outfit *outfit, struct failure *reterr)
 {
 	const struct sandbox_config config = {
-		.store = serve->store,
+		.store = serve->is_locked ? NULL : serve->store,
 		.anchors = serve->anchors,
 		.user = identity->user,
 		.group = identity->group,
@@ -114,7 +157,7 @@ static int enter_sandbox(struct serve *serve, const struct handoff_identity *ide
 	int r = sandbox_enter(&config, &sandbox, reterr);
 
 	if (r == 0)
-		note_sandbox(serve, &sandbox, !outfit->memory.is_sealed);
+		note_sandbox(serve, &sandbox, outfit->memory.pipe < 0);
 	return r;
 }
 
@@ -135,7 +178,7 @@ static int unlock(struct serve *serve, uint32_t kind, struct outfit *outfit, str
 	if (!outfit->secret)
 		return -EPROTO;
 	by.secret = secret_bytes(outfit->secret);
-	r = serve->is_first ? store_sqlite.prepare(serve->store, reterr) : 0;
+	r = serve->is_first || serve->is_examining ? store_sqlite.prepare(serve->store, reterr) : 0;
 	if (r < 0)
 		return r;
 	r = store_sqlite.open(serve->store, STORE_READ, &store, reterr);
@@ -187,28 +230,34 @@ static int take_mount(struct serve *serve, struct sessions *sessions, struct fai
 
 	if (r == 0)
 		r = handoff_read_init(fds.fds[1], &request);
-	if (r == 0)
-		r = flight_map(fds.fds[2], &serve->flight);
 	if (r != 0)
 		return r;
 	serve->fuse = fds.fds[0];
 	serve->init = take_fd(&fds.fds[1]);
-	serve->flight_fd = take_fd(&fds.fds[2]);
 	const struct fs_config config = {
 		.arena = serve->arena,
 		.reader = sessions->reader,
 		.writer = sessions->writer,
+		.writer_stack = serve->writer_stack,
 		.fuse_fd = take_fd(&fds.fds[0]),
 		.witness = take_fd(&serve->witness),
 		.anchors = serve->anchors,
 		.flight = serve->flight,
 		.has_journal = message.code & HANDOFF_JOURNAL,
 		.is_first = serve->is_first,
+		.is_locked = serve->is_locked,
 	};
+	/* What was known of the store before the mount was locked may not be true of it any more. */
+	if (serve->is_examining)
+		(void)atomic_compare_exchange_strong(&serve->flight->trust, &(unsigned){VAULT_WHOLE},
+						     VAULT_UNVERIFIED);
 	serve_judge(serve, serve->verdict);
 	*sessions = (struct sessions){NULL, NULL}; /* fs_new has them */
 	r = fs_new(&config, &serve->fs, reterr);
-	return r < 0 ? r : fs_replay_init(serve->fs, blob_bytes(request));
+	if (r < 0)
+		return r;
+	serve->writer_stack = NULL;
+	return fs_replay_init(serve->fs, blob_bytes(request));
 }
 
 /* 0 when it is this worker's turn; -EPIPE when it never will be. */
@@ -223,7 +272,7 @@ static int wait_for_turn(struct serve *serve)
 		return r;
 	serve->lock = fds[0];
 	serve->listener = fds[1];
-	is_old = fs_is_older(serve->fs);
+	is_old = serve->is_locked ? 0 : fs_is_older(serve->fs);
 	if (is_old < 0)
 		return is_old;
 	if (is_old) {
@@ -231,7 +280,7 @@ static int wait_for_turn(struct serve *serve)
 		serve_judge(serve, VAULT_DAMAGED);
 	}
 	r = fs_take_over(serve->fs);
-	if (r == 0)
+	if (r == 0 && !serve->is_locked)
 		r = serve_verify_start(serve);
 	return r < 0 ? r : serve_control_start(serve);
 }
@@ -250,20 +299,48 @@ static int examine(struct serve *serve, struct vault *vault, struct failure *ret
 	return r < 0 ? fail(reterr, r, "cannot be verified", NULL) : 0;
 }
 
-/* All that needs rights, then the sandbox, then what is not to be trusted. */
-static int open_store(struct serve *serve, const struct handoff_message *open, struct failure *reterr)
+/* The store, unlocked and examined. */
+static int take_store(struct serve *serve, uint32_t kind, struct outfit *outfit, struct sessions *ret,
+		      struct failure *reterr)
 {
-	CLEANUP(outfit_close) struct outfit outfit = {.memory = {.fd = -1}, .witness = -1};
+	int r = unlock(serve, kind, outfit, reterr);
+
+	if (r == 0)
+		r = open_sessions(serve, ret, reterr);
+	if (r == 0 && (serve->is_first || serve->is_examining))
+		r = examine(serve, ret->reader, reterr);
+	return r;
+}
+
+/* All that needs rights, then the sandbox, then what is not to be trusted. */
+static int open_store(struct serve *serve, const struct handoff_message *open, struct sessions *ret,
+		      struct failure *reterr)
+{
+	CLEANUP(outfit_close)
+	struct outfit outfit = {.memory = {.fd = -1, .pipe = -1}};
 	int r = seal_start();
 
 	if (r == 0)
 		r = get_outfit(serve, open, &outfit, reterr);
 	if (r == 0)
 		r = enter_sandbox(serve, &open->identity, &outfit, reterr);
-	if (r < 0)
-		return r;
-	serve->witness = take_fd(&outfit.witness);
-	return unlock(serve, open->unlock_kind, &outfit, reterr);
+	if (r == 0 && !serve->is_locked)
+		r = take_store(serve, open->unlock_kind, &outfit, ret, reterr);
+	return r;
+}
+
+static void understand(struct serve *serve, const struct handoff_message *open)
+{
+	bool is_by_person = open->unlock_kind != VAULT_BY_ROOT && !(open->code & HANDOFF_LOCKED);
+
+	serve->is_read_only = open->code & HANDOFF_READ_ONLY;
+	serve->is_locked = open->code & HANDOFF_LOCKED;
+	serve->allows_unlocked = open->code & HANDOFF_ALLOW_UNLOCKED;
+	serve->is_examining = open->code & HANDOFF_EXAMINE;
+	serve->is_adopting = is_by_person && open->code & HANDOFF_SUCCESSOR;
+	serve->is_first = is_by_person && !(open->code & HANDOFF_SUCCESSOR);
+	if (open->code & HANDOFF_SYSLOG)
+		log_to_syslog();
 }
 
 static int start(struct serve *serve, struct failure *reterr)
@@ -279,17 +356,15 @@ static int start(struct serve *serve, struct failure *reterr)
 
 	if (r < 0)
 		return r;
-	serve->anchors = fds[0];
-	serve->is_read_only = open.code & HANDOFF_READ_ONLY;
-	serve->is_adopting = open.unlock_kind != VAULT_BY_ROOT && open.code & HANDOFF_SUCCESSOR;
-	serve->is_first = open.unlock_kind != VAULT_BY_ROOT && !(open.code & HANDOFF_SUCCESSOR);
-	if (open.code & HANDOFF_SYSLOG)
-		log_to_syslog();
-	r = open_store(serve, &open, reterr);
-	if (r == 0)
-		r = open_sessions(serve, &sessions, reterr);
-	if (r == 0 && serve->is_first)
-		r = examine(serve, sessions.reader, reterr);
+	serve->flight_fd = fds[0];
+	serve->anchors = fds[1];
+	understand(serve, &open);
+	if (serve->is_locked) {
+		(void)close(HANDOFF_SECRET_FD);
+		cleanup_close(&serve->anchors);
+		serve->anchors = -1;
+	}
+	r = open_store(serve, &open, &sessions, reterr);
 	if (r == 0)
 		r = handoff_tell_unlocked(serve->verdict >= VAULT_PARTLY_DAMAGED ? -EBADMSG : 0, &damaged);
 	if (r == 0)
@@ -299,7 +374,7 @@ static int start(struct serve *serve, struct failure *reterr)
 
 static void confine(void)
 {
-	process_harden();
+	process_harden_worker();
 	(void)prctl(PR_SET_NAME, "keyfs-serve"); /* it was started as /proc/self/exe */
 	(void)signal(SIGXFSZ, SIG_IGN);		 /* a write past the limit is an error like a full disk */
 	(void)signal(SIGPIPE, SIG_IGN);
@@ -311,6 +386,7 @@ static void end(struct serve *serve, int code)
 	fs_free(serve->fs);
 	if (atomic_load(&serve->n_reading) > 0)
 		_exit(exit_code_of(code)); /* it only reads; what it reads with must stay */
+	locked_stack_free(serve->writer_stack);
 	flight_unmap(serve->flight);
 	vault_keys_free(serve->keys);
 	arena_free(serve->arena);
@@ -326,15 +402,20 @@ static bool is_started_by_supervisor(int argc)
 	       fcntl(HANDOFF_SECRET_FD, F_SETFD, FD_CLOEXEC) == 0;
 }
 
+/* What this thread has read of the store goes off its stack: from then on it only waits. */
 static int serve_mount(struct serve *serve)
 {
-	int r = handoff_tell_ready(&serve->sandbox);
+	int r;
+
+	stack_wipe();
+	r = handoff_tell_ready(serve->is_memory_unlocked ? HANDOFF_MEMORY_UNLOCKED : 0, &serve->sandbox);
 
 	if (r == 0)
 		r = wait_for_turn(serve);
 	if (r == -EPIPE)
 		return 0; /* the mount is over, and no successor was needed */
 	if (r == 0) {
+		stack_wipe();
 		r = fs_run(serve->fs);
 		serve_control_stop(serve);
 	}
@@ -346,7 +427,8 @@ static int serve_mount(struct serve *serve)
 int cmd_serve(int argc, char **argv)
 {
 	const struct failure alone = {"is started by 'keyfs mount' alone", NULL};
-	struct serve serve = {.store = argv[1], .anchors = -1, .witness = -1};
+	struct serve serve = {
+		.store = argv[1], .anchors = -1, .witness = -1, .frame = __builtin_frame_address(0)};
 	struct failure failure = {NULL, NULL};
 	int r;
 

@@ -7,6 +7,7 @@
 #include "cleanup.h"
 #include "cli.h"
 #include "control.h"
+#include "locked.h"
 #include "offline.h"
 #include "seal.h"
 #include "store.h"
@@ -290,6 +291,7 @@ static const struct {
 	{-ETIMEDOUT, {"the mount did not answer", "'keyfs slot list' says whether it was done"}},
 	{-EAGAIN, {"the mount has no worker that answers", "try again"}},
 	{-EPIPE, {"the mount has no worker that answers", "'keyfs slot list' says whether it was done"}},
+	{-ENOKEY, {"the mount is locked", "'keyfs unlock' takes its keys back"}},
 	{-ENOMEM, {"not enough memory", "--memory says how much Argon2 takes"}},
 };
 
@@ -396,8 +398,10 @@ static int open_to_change(struct offline *offline, const struct arguments *argum
 		(void)complain(arguments->path, -ENOMEM, NULL);
 		return EXIT_FAILED;
 	}
-	r = offline_open(offline, path, &arguments->unlock, OFFLINE_SHARED | OFFLINE_WRITE | OFFLINE_ROOT,
-			 NULL);
+	r = locked_refuse(path);
+	if (r == EXIT_DONE)
+		r = offline_open(offline, path, &arguments->unlock,
+				 OFFLINE_SHARED | OFFLINE_WRITE | OFFLINE_ROOT, NULL);
 	return r == EXIT_DONE ? examine(offline) : r;
 }
 

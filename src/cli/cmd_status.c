@@ -82,7 +82,7 @@ static const struct {
 	{CONTROL_LACKS_EPOCH, "epoch", "FUSE_NOTIFY_INC_EPOCH: names are asked for again after a second"},
 	{CONTROL_LACKS_LANDLOCK, "landlock", "Landlock, or a part of it (Linux 6.12 has all)"},
 	{CONTROL_LACKS_SECCOMP, "seccomp", "seccomp: the worker's system calls are not limited"},
-	{CONTROL_LACKS_SECRET_MEMORY, "memfd_secret", "memfd_secret(2): the key waits in sealed memory"},
+	{CONTROL_LACKS_SECRET_MEMORY, "memfd_secret", "memfd_secret(2): the key waits in a pipe"},
 };
 
 /* What the supervisor found, and what the worker did. */
@@ -118,6 +118,12 @@ static const struct {
 	{"changes", offsetof(struct handoff_counts, n_changes)},
 };
 
+/* A worker without keys knows nothing of what is in the store, and has nothing open. */
+static bool has_counts(const struct control_status *status)
+{
+	return status->has_counts && status->locked_since == 0;
+}
+
 /* A count is null when the worker did not say it. */
 static void print_json_counts(const struct control_status *status)
 {
@@ -125,7 +131,7 @@ static void print_json_counts(const struct control_status *status)
 		const void *at = (const char *)&status->counts + counts[i].offset;
 
 		(void)printf(", \"%s\": ", counts[i].name);
-		if (status->has_counts)
+		if (has_counts(status))
 			(void)printf("%" PRIu64, *(const uint64_t *)at);
 		else
 			(void)fputs("null", stdout);
@@ -175,6 +181,11 @@ static void print_json(const struct control_status *status)
 		(void)fputs("null", stdout);
 	(void)printf(", \"verification\": \"%s\", \"anchor\": %s", trusts[trust_of(status)].word,
 		     status->has_anchor ? "true" : "false");
+	if (status->locked_since != 0)
+		(void)printf(", \"locked_since\": %" PRId64, status->locked_since);
+	else
+		(void)fputs(", \"locked_since\": null", stdout);
+	(void)printf(", \"memory_locked\": %s", status->is_memory_unlocked ? "false" : "true");
 	print_json_sandbox(status);
 	(void)fputc('}', stdout);
 }
@@ -191,14 +202,14 @@ static void print_all_json(const struct control_status *all, size_t n)
 
 /* --- for people --- */
 
-static void print_time(int64_t seconds)
+static void print_time(const char *what, int64_t seconds)
 {
 	time_t since = (time_t)seconds;
 	struct tm local;
 	char text[64];
 
 	if (localtime_r(&since, &local) && strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S %z", &local) > 0)
-		(void)printf("  since       %s\n", text);
+		(void)printf("  %-10s  %s\n", what, text);
 }
 
 static void print_counts(const struct handoff_counts *of)
@@ -255,7 +266,9 @@ static void print_text(const struct control_status *status)
 	(void)fputs("\n  store       ", stdout);
 	print_path(stdout, status->store);
 	(void)puts(status->is_read_only ? " (read-only)" : "");
-	print_time(status->since);
+	print_time("since", status->since);
+	if (status->locked_since != 0)
+		print_time("LOCKED", status->locked_since);
 	if (status->is_orphan)
 		(void)puts("  supervisor  was killed; 'keyfs mount' takes the mount over");
 	else
@@ -267,8 +280,10 @@ static void print_text(const struct control_status *status)
 	(void)printf("  records     %s\n", trusts[trust_of(status)].sentence);
 	if (!status->has_anchor)
 		(void)puts("  anchor      none: an older store that is put back is not noticed");
-	if (status->has_counts)
+	if (has_counts(status))
 		print_counts(&status->counts);
+	if (status->is_memory_unlocked)
+		(void)puts("  memory      NOT LOCKED: keys and values may reach the swap");
 	print_sandbox(status);
 }
 

@@ -53,15 +53,6 @@ static int complain_of_key(const char *path, int code, const struct failure *fai
 	return r == EXIT_OLD ? EXIT_FAILED : r;
 }
 
-static int check_key(const char *path)
-{
-	static const struct failure no_key = {"is not a key of a mounted store", NULL};
-
-	if (getxattr(path, VERSION_ATTRIBUTE, NULL, 0) >= 0)
-		return EXIT_DONE;
-	return complain_of_key(path, -errno, errno == ENODATA || errno == EOPNOTSUPP ? &no_key : NULL);
-}
-
 /* What each error means here. */
 static const struct {
 	int code;
@@ -71,6 +62,7 @@ static const struct {
 	{EBUSY, {"a file of one of the two keys is being written", "try again when it is closed"}},
 	{EXDEV, {"the two keys are not in the same mount", NULL}},
 	{EROFS, {"the mount is read-only", NULL}},
+	{ENOKEY, {"the mount is locked", "'keyfs unlock' takes its keys back"}},
 };
 
 static int explain(const char *path, int code)
@@ -81,11 +73,22 @@ static int explain(const char *path, int code)
 	return complain_of_key(path, -code, NULL);
 }
 
+static int check_key(const char *path)
+{
+	static const struct failure no_key = {"is not a key of a mounted store", NULL};
+
+	if (getxattr(path, VERSION_ATTRIBUTE, NULL, 0) >= 0)
+		return EXIT_DONE;
+	if (errno == ENODATA || errno == EOPNOTSUPP)
+		return complain_of_key(path, -errno, &no_key);
+	return explain(path, errno);
+}
+
 /* Links are followed, as by the check: to exchange two links would be to exchange nothing. */
 static int resolve(const char *path, char **ret)
 {
 	*ret = realpath(path, NULL);
-	return *ret ? check_key(*ret) : complain_of_key(path, -errno, NULL);
+	return *ret ? check_key(*ret) : explain(path, errno);
 }
 
 int cmd_swap(int argc, char **argv)

@@ -54,6 +54,7 @@ int findings_end(struct findings *findings, const char *subject, int code, uint6
 	const struct failure gone = {"the worker ended before the check did", NULL};
 	const struct failure silent = {"the worker did not answer for 10 seconds: the check was given up",
 				       "'keyfs status' shows how it fares, 'keyfs umount' ends the mount"};
+	const struct failure locked = {"the mount is locked", "'keyfs unlock' takes its keys back"};
 	const struct failure stopping = {"the mount is busy, or just ending", "try again"};
 
 	progress_clear(&findings->progress);
@@ -67,6 +68,8 @@ int findings_end(struct findings *findings, const char *subject, int code, uint6
 		return complain(subject, code, &gone);
 	case -ETIMEDOUT:
 		return complain(subject, code, &silent);
+	case -ENOKEY:
+		return complain(subject, code, &locked);
 	case -EAGAIN:
 		return complain(subject, code, &stopping);
 	default:

@@ -12,6 +12,7 @@
  *   src/supervise  the process that owns a mount: no libfuse, SQLite or libsodium
  *                    its loop; its start, its end          supervise.c, start.c, end.c
  *                    a worker's death and successor        recover.c; a newer program: upgrade.c; adopt.c
+ *                    no keys, and keys again               lock.c; the kernel's pages: sweep.c
  *                    the worker's messages                 worker.c, handoff.c (to the byte: handoff.h)
  *                    status, umount, check on a mount      clients.c, control.c (to the byte: control.h)
  *                    mount(2), fusermount3, dead mounts    mount.c, fusermount.c, mount_point.c
@@ -26,7 +27,7 @@
  *                    what the kernel must forget           notify.c, fleeting.c
  *                    "no such thing", before it is known   absence.c
  *                    what a successor needs                inherit.c, journal.c, keep.c, idle.c (flight.h)
- *                    a change of the slots                 slots.c
+ *                    a change of the slots                 slots.c; answers without a key: locked.c
  *                    extended attributes                   op_xattr.c; of unstored files: pending_attribute.c
  *   src/vault      services, key types, keys, fields; every rule and transaction (vault.h)
  *                    make, remove, rename; values          change.c, rename.c; field.c, read.c
@@ -40,7 +41,7 @@
  *                    the key types and their fields        key_type.c
  *   src/store      sealed records and transactions (store.h); SQLite is one backend
  *   src/seal       libsodium: slots, keys, records, header, all formats to the byte (seal.h)
- *   src/base       ownership, locked memory for secrets, log, failures, what outlives a worker (flight.h)
+ *   src/base       ownership, locked memory for secrets and stacks, log, failures, what outlives a worker (flight.h)
  *                    what a worker is confined by          sandbox.c, sandbox_landlock.c; the list of its system
  *                                                          calls: sandbox_calls.c
  *
@@ -77,6 +78,8 @@ static const struct verb verbs[] = {
 	{"slot", "ACTION STORE", "list, add, upgrade, remove what opens a store", cmd_slot},
 	{"swap", "KEY OTHER-KEY", "exchange two keys of a mounted store in one step", cmd_swap},
 	{"upgrade", "MOUNTPOINT", "hand a mount to the keyfs that is installed now", cmd_upgrade},
+	{"lock", "MOUNTPOINT", "forget every key of a mount, which stays", cmd_lock},
+	{"unlock", "MOUNTPOINT", "take the keys of a locked mount back", cmd_unlock},
 	{"types", "", "the key types and their fields", cmd_types},
 	{"check", "STORE|MOUNTPOINT", "read and authenticate every record", cmd_check},
 	{"backup", "STORE FILE", "copy a store, in use or not, and read the copy back", cmd_backup},

@@ -68,6 +68,7 @@ int complain_of_claim(const char *store, int code, const struct failure *failure
 	print_path(stderr, store);
 	(void)fputs(": is already mounted at ", stderr);
 	print_path(stderr, status.mountpoint);
-	(void)fprintf(stderr, "\n%s\n", hint);
+	(void)fprintf(stderr, "\n%s\n",
+		      status.locked_since != 0 ? "it is locked: 'keyfs unlock' takes its keys back" : hint);
 	return EXIT_FAILED;
 }

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum effect { READ_ONLY, READ_WRITE, ALLOW_OTHER, KEY_FILE, USER, REMOUNT, NONE };
+enum effect { READ_ONLY, READ_WRITE, ALLOW_OTHER, ALLOW_UNLOCKED, KEY_FILE, USER, REMOUNT, NONE };
 
 static const struct word {
 	const char *word;
@@ -16,6 +16,7 @@ static const struct word {
 	{"ro", READ_ONLY, false},
 	{"rw", READ_WRITE, false},
 	{"allow_other", ALLOW_OTHER, false},
+	{"allow_unlocked", ALLOW_UNLOCKED, false},
 	{"key_file=", KEY_FILE, true},
 	{"user=", USER, true},
 	{"remount", REMOUNT, false},
@@ -80,6 +81,9 @@ static int apply(const struct word *word, const char *text, size_t len, struct m
 		return 0;
 	case ALLOW_OTHER:
 		options->allow_other = true;
+		return 0;
+	case ALLOW_UNLOCKED:
+		options->allow_unlocked = true;
 		return 0;
 	case REMOUNT:
 		options->remount = true;

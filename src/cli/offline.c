@@ -29,14 +29,12 @@ static int claim(struct offline *offline, unsigned how, const char *hint)
 
 static int get_secret(struct offline *offline, const struct unlock_options *options)
 {
-	struct failure failure = {NULL, NULL};
 	int r = seal_start();
 
-	if (r == 0)
-		r = arena_new(ARENA_SIZE, &offline->arena, &failure);
 	if (r < 0)
-		return complain(offline->path, r, &failure);
-	return unlock_get(options, offline->path, offline->arena, &offline->unlock);
+		return complain(offline->path, r, NULL);
+	r = unlock_arena(options, offline->path, ARENA_SIZE, &offline->arena);
+	return r != EXIT_DONE ? r : unlock_get(options, offline->path, offline->arena, &offline->unlock);
 }
 
 /* The verbs' messages hint at the check and at salvage; what those themselves say is that this is the end. */

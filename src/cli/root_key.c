@@ -27,21 +27,31 @@ static int make(int fd, void **ret_at)
 	return 0;
 }
 
-int root_key_make(struct root_key_memory *ret)
+static int make_secret(struct root_key_memory *ret)
 {
 	CLEANUP(cleanup_close) int fd = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
 	void *at;
 	int r = make(fd, &at);
-	bool is_sealed = r < 0;
 
-	if (is_sealed) {
-		cleanup_close(&fd);
-		fd = memfd_create("keyfs-root", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-		r = make(fd, &at);
-	}
 	if (r == 0)
-		*ret = (struct root_key_memory){.fd = take_fd(&fd), .at = at, .is_sealed = is_sealed};
+		*ret = (struct root_key_memory){.fd = take_fd(&fd), .at = at, .pipe = -1};
 	return r;
+}
+
+/* The pages of a pipe belong to the kernel and are never swapped. Nobody reads them: see get_copy. */
+static int make_pipe(struct root_key_memory *ret)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
+	*ret = (struct root_key_memory){.fd = ends[0], .pipe = ends[1]};
+	return 0;
+}
+
+int root_key_make(struct root_key_memory *ret)
+{
+	return make_secret(ret) == 0 ? 0 : make_pipe(ret);
 }
 
 void root_key_close(struct root_key_memory *memory)
@@ -50,35 +60,70 @@ void root_key_close(struct root_key_memory *memory)
 		(void)munmap(memory->at, MEMORY_SIZE);
 	memory->at = NULL;
 	cleanup_close(&memory->fd);
-	memory->fd = -1;
+	cleanup_close(&memory->pipe);
+	memory->fd = memory->pipe = -1;
 }
 
 int root_key_put(struct root_key_memory *memory, const struct secret *root)
 {
-	if (root->len != VAULT_ROOT_SIZE || !memory->at)
+	ssize_t n;
+
+	if (root->len != VAULT_ROOT_SIZE || (!memory->at && memory->pipe < 0))
 		return -EPROTO;
-	memcpy(memory->at, root->data, VAULT_ROOT_SIZE);
-	if (munmap(memory->at, MEMORY_SIZE) < 0)
+	if (memory->at) {
+		memcpy(memory->at, root->data, VAULT_ROOT_SIZE);
+		if (munmap(memory->at, MEMORY_SIZE) < 0)
+			return -errno;
+		memory->at = NULL;
+		return 0;
+	}
+	n = write(memory->pipe, root->data, VAULT_ROOT_SIZE);
+	cleanup_close(&memory->pipe);
+	memory->pipe = -1;
+	return n == VAULT_ROOT_SIZE ? 0 : -EIO;
+}
+
+/* The next worker finds it there as well: tee(2) takes nothing away. */
+static int get_copy(int pipe, struct arena *arena, struct secret **ret)
+{
+	CLEANUP(cleanup_secret_free) struct secret *root = NULL;
+	CLEANUP(cleanup_close) int from = -1, to = -1;
+	int ends[2];
+	int r = secret_new(arena, VAULT_ROOT_SIZE, &root);
+
+	if (r < 0)
+		return r;
+	if (pipe2(ends, O_CLOEXEC) < 0)
 		return -errno;
-	memory->at = NULL;
-	if (memory->is_sealed &&
-	    fcntl(memory->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
-		return -errno;
+	from = ends[0];
+	to = ends[1];
+	if (tee(pipe, to, VAULT_ROOT_SIZE, SPLICE_F_NONBLOCK) != VAULT_ROOT_SIZE ||
+	    read(from, root->data, VAULT_ROOT_SIZE) != VAULT_ROOT_SIZE)
+		return -EPROTO;
+	root->len = VAULT_ROOT_SIZE;
+	*ret = TAKE(root);
 	return 0;
 }
 
-int root_key_get(int fd, struct arena *arena, struct secret **ret)
+static int get_mapped(int fd, struct arena *arena, struct secret **ret)
 {
-	struct stat st;
-	void *at;
+	void *at = mmap(NULL, MEMORY_SIZE, PROT_READ, MAP_SHARED, fd, 0);
 	int r;
 
-	if (fstat(fd, &st) < 0 || st.st_size != MEMORY_SIZE)
-		return -EPROTO;
-	at = mmap(NULL, MEMORY_SIZE, PROT_READ, MAP_SHARED, fd, 0);
 	if (at == MAP_FAILED)
 		return -errno;
 	r = secret_copy(arena, (struct bytes){at, VAULT_ROOT_SIZE}, ret);
 	(void)munmap(at, MEMORY_SIZE);
 	return r;
+}
+
+int root_key_get(int fd, struct arena *arena, struct secret **ret)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (S_ISFIFO(st.st_mode))
+		return get_copy(fd, arena, ret);
+	return st.st_size == MEMORY_SIZE ? get_mapped(fd, arena, ret) : -EPROTO;
 }

@@ -14,15 +14,21 @@
 struct serve {
 	const char *store;
 	bool is_read_only;
-	bool is_first;	  /* of the mount's workers */
-	bool is_adopting; /* it is started by a person, for a mount that is there */
+	bool is_first;	      /* of the mount's workers */
+	bool is_locked;	      /* it has no keys (handoff.h) */
+	bool is_examining;    /* the mount was locked */
+	bool is_adopting;     /* it is started by a person, for a mount that is there */
+	bool allows_unlocked; /* memory: to go on where it cannot be locked */
+	bool is_memory_unlocked;
 	struct flight *flight;
 	int fuse; /* the file system's; the others for who adopts the mount, -1 until they are there */
 	int init;
 	int flight_fd;
 	int lock;
 	int listener;
-	int witness; /* fs.h; -1 when the file system has it */
+	int witness;		     /* fs.h; -1 when the file system has it, and of a locked mount */
+	unsigned char *writer_stack; /* NULL when the file system has it, or needs none */
+	void *frame;		     /* of this thread: its stack is locked from there down */
 	struct handoff_sandbox sandbox;
 	int anchors;		  /* the state directory, or -1 */
 	enum vault_trust verdict; /* before there is a flight record */

@@ -5,6 +5,7 @@
 #include "cleanup.h"
 #include "control.h"
 #include "handoff.h"
+#include "stack.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -86,6 +87,7 @@ static void *check_thread(void *argument)
 	struct vault_counts counts = {.n_services = 0};
 	struct control_finding done = {.kind = CONTROL_DONE, .code = run_check(check, &counts)};
 
+	stack_wipe();
 	done.a = counts.n_services;
 	done.b = counts.n_keys;
 	done.c = counts.n_fields;
@@ -203,6 +205,8 @@ static void *control_thread(void *argument)
 			on_check(serve, take_fd(&fds[0]));
 		else if (message.kind == HANDOFF_SLOT)
 			serve_slot(serve, take_fd(&fds[0]));
+		else if (message.kind == HANDOFF_LEAVE)
+			fs_leave(serve->fs);
 		handoff_close_fds(fds);
 	}
 	if (!atomic_load(&serve->is_stopping))

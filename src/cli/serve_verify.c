@@ -7,6 +7,7 @@
 #include "cleanup.h"
 #include "flight.h"
 #include "log.h"
+#include "stack.h"
 
 #include <errno.h>
 #include <time.h>
@@ -69,6 +70,7 @@ static void *verify_thread(void *argument)
 		verdict = VAULT_DAMAGED; /* for all that is known */
 	}
 	serve_judge(serve, verdict);
+	stack_wipe();
 	atomic_fetch_sub(&serve->n_reading, 1);
 	return NULL;
 }

@@ -1,24 +1,28 @@
 /* What unlocks a store. */
 #include "unlock.h"
 
+#include "cleanup.h"
 #include "cli.h"
 #include "key_file.h"
 #include "seal.h"
 #include "terminal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { OPTION_KEY_FILE = 0x100, OPTION_PASSPHRASE_FD };
+enum { OPTION_KEY_FILE = 0x100, OPTION_PASSPHRASE_FD, OPTION_ALLOW_UNLOCKED };
 
 static const struct argp_option known[] = {
 	{"key-file", OPTION_KEY_FILE, "FILE", 0,
 	 "Unlock with this key file (32 to 4096 bytes, mode 0600 or 0400)", 0},
 	{"passphrase-fd", OPTION_PASSPHRASE_FD, "N", 0,
 	 "Unlock with the passphrase that is the first line of file descriptor N", 0},
+	{"allow-unlocked", OPTION_ALLOW_UNLOCKED, NULL, 0,
+	 "Go on where memory cannot be locked: keys and values may then reach the swap", 0},
 	{0},
 };
 
@@ -37,6 +41,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		if (*arg == '\0' || *end != '\0' || number < 0 || number > INT_MAX)
 			argp_error(state, "--passphrase-fd takes the number of a file descriptor");
 		into->passphrase_fd = (int)number;
+		break;
+	case OPTION_ALLOW_UNLOCKED:
+		into->allow_unlocked = true;
 		break;
 	case ARGP_KEY_END:
 		if (into->key_file && into->passphrase_fd >= 0)
@@ -83,6 +90,21 @@ error_t unlock_parse_path(int key, char *arg, struct argp_state *state)
 error_t unlock_parse_paths(int key, char *arg, struct argp_state *state)
 {
 	return parse_paths(key, arg, state, 2);
+}
+
+int unlock_arena(const struct unlock_options *options, const char *name, size_t size, struct arena **ret)
+{
+	static const struct failure unlocked = {"memory cannot be locked: what is secret may reach the swap",
+						NULL};
+	struct failure failure = {NULL, NULL};
+	int r = options->allow_unlocked ? arena_new_unlocked(size, ret, &failure)
+					: arena_new(size, ret, &failure);
+
+	if (r < 0)
+		return complain(name, r, &failure);
+	if (!arena_is_locked(*ret))
+		(void)complain(name, -EPERM, &unlocked);
+	return EXIT_DONE;
 }
 
 void unlock_wipe(struct unlock *unlock)
@@ -206,6 +228,40 @@ int unlock_get(const struct unlock_options *options, const char *name, struct ar
 		r = ask("Passphrase for", name, arena, &ret->secret, &failure);
 	}
 	return r < 0 ? complain(subject, r, &failure) : 0;
+}
+
+static int secret_into_pipe(const struct secret *secret, int *ret_fd)
+{
+	CLEANUP(cleanup_close) int from = -1, to = -1;
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
+	from = ends[0];
+	to = ends[1];
+	if (write(to, secret->data, secret->len) != (ssize_t)secret->len || fcntl(from, F_SETFL, 0) < 0)
+		return -EIO;
+	*ret_fd = take_fd(&from);
+	return 0;
+}
+
+DEFINE_CLEANUP(struct arena *, arena_free)
+
+int unlock_get_as_pipe(const struct unlock_options *options, const char *name,
+		       enum vault_unlock_kind *ret_kind, int *ret_fd)
+{
+	CLEANUP(cleanup_arena_free) struct arena *arena = NULL;
+	CLEANUP(unlock_wipe) struct unlock unlock = {.secret = NULL};
+	int r = unlock_arena(options, name, ARENA_SIZE_MIN, &arena);
+
+	if (r != EXIT_DONE)
+		return r;
+	r = unlock_get(options, name, arena, &unlock);
+	if (r != 0 || !unlock.secret) /* it is there; the analyser does not see that */
+		return r;
+	*ret_kind = unlock.kind;
+	r = secret_into_pipe(unlock.secret, ret_fd);
+	return r < 0 ? complain(name, r, NULL) : 0;
 }
 
 /* An existing key file is used as it is. An exit code. */

@@ -12,6 +12,7 @@
 struct unlock_options {
 	const char *key_file; /* NULL */
 	int passphrase_fd;    /* -1 */
+	bool allow_unlocked;  /* the memory that has it */
 };
 
 #define UNLOCK_OPTIONS_NONE                           \
@@ -19,10 +20,11 @@ struct unlock_options {
 		.key_file = NULL, .passphrase_fd = -1 \
 	}
 
-/* --key-file and --passphrase-fd, for the argp_child of a verb; its input is a struct unlock_options. */
+/* --key-file, --passphrase-fd and --allow-unlocked, for the argp_child of a verb; its input is a struct
+ * unlock_options. */
 extern const struct argp unlock_argp;
 
-/* For a verb that takes these two options and one path, or two, as its input and its parser. */
+/* For a verb that takes these options and one path, or two, as its input and its parser. */
 struct unlock_arguments {
 	struct unlock_options unlock;
 	const char *path;
@@ -43,6 +45,12 @@ static inline struct vault_unlock unlock_vault(const struct unlock *unlock)
 	return (struct vault_unlock){unlock->kind, secret_bytes(unlock->secret)};
 }
 
+/*
+ * The arena for what unlocks the store called name, and for all that it opens: locked, unless the options
+ * allow otherwise, and then it says so.  0, or an exit code when it has said why not.
+ */
+int unlock_arena(const struct unlock_options *options, const char *name, size_t size, struct arena **ret);
+
 /* Frees the secret of it, which may be NULL. */
 void unlock_wipe(struct unlock *unlock);
 
@@ -52,6 +60,13 @@ void unlock_wipe(struct unlock *unlock);
  */
 int unlock_get(const struct unlock_options *options, const char *name, struct arena *arena,
 	       struct unlock *ret);
+
+/*
+ * The same for a worker: the read end of a pipe that holds it, close on exec, and how it unlocks.  The pipe's
+ * pages belong to the kernel and are never swapped.
+ */
+int unlock_get_as_pipe(const struct unlock_options *options, const char *name,
+		       enum vault_unlock_kind *ret_kind, int *ret_fd);
 
 /*
  * The same for a store that is to be made: a key file that is not there yet is made, and *ret_made is then

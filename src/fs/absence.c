@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -25,8 +24,7 @@ void absence_init(struct absence *absence)
 
 void waiting_request_free(struct waiting_request *request)
 {
-	explicit_bzero(request->request, request->len);
-	free(request);
+	arena_dealloc(request);
 }
 
 void absence_destroy(struct absence *absence)
@@ -74,7 +72,7 @@ int absence_wait(struct fs *fs)
 	/* In the journal each has a slot, and the loop needs some to go on. */
 	if (absence->n == (fs->journal.flight ? FLIGHT_SLOTS / 2 : WAITING_MAX))
 		return -EBUSY;
-	request = malloc(sizeof(*request) + in->len);
+	request = arena_alloc(fs->arena, sizeof(*request) + in->len);
 	if (!request)
 		return -ENOMEM;
 	*request = (struct waiting_request){.is_repeated = fs->is_request_repeated, .len = in->len};

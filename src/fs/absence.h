@@ -16,11 +16,12 @@
 
 struct fs;
 
+/* In the arena. */
 struct waiting_request {
 	struct waiting_request *next;
 	bool is_repeated; /* a predecessor had it already */
 	size_t len;
-	unsigned char request[]; /* as the loop had it; wiped */
+	unsigned char request[]; /* as the loop had it */
 };
 
 /* The loop's, but for what is said of others. */

@@ -3,6 +3,7 @@
 
 #include "cleanup.h"
 #include "flight.h"
+#include "locked.h"
 #include "private.h"
 
 #include <errno.h>
@@ -61,7 +62,7 @@ static int start(struct fs *fs, const struct fs_config *config, struct vault **w
 	int r;
 
 	fs->receive = (unsigned char *)fs->flight + offsetof(struct flight, loop);
-	fs->listing = malloc(LISTING_MAX);
+	fs->listing = arena_alloc(fs->arena, LISTING_MAX);
 	if (!fs->listing)
 		return -ENOMEM;
 	if (getrandom(&worker, sizeof(worker), 0) != sizeof(worker))
@@ -70,10 +71,12 @@ static int start(struct fs *fs, const struct fs_config *config, struct vault **w
 	snapshots_init(&fs->snapshots, &fs->keep, arena_size(config->arena) / SNAPSHOT_SHARE);
 	barrier_init(&fs->barrier);
 	moves_init(&fs->moves);
+	if (fs->is_locked)
+		return 0;
 	vault_set_trust(fs->reader, &fs->flight->trust);
 	r = new_session(fs);
 	if (r == 0 && *writer) {
-		r = writer_start(fs, *writer, config->is_first, &fs->writer);
+		r = writer_start(fs, *writer, config->writer_stack, config->is_first, &fs->writer);
 		if (r == 0)
 			*writer = NULL;
 	}
@@ -99,6 +102,7 @@ int fs_new(const struct fs_config *config, struct fs **ret, struct failure *rete
 	fs->witness.socket = config->witness;
 	fs->flight = config->flight;
 	fs->has_journal = config->has_journal;
+	fs->is_locked = config->is_locked;
 	absence_init(&fs->absence);
 	journal_init(&fs->journal, NULL); /* until it is this worker's */
 	inherit_init(&fs->inherited);
@@ -130,6 +134,8 @@ int fs_replay_init(struct fs *fs, struct bytes init)
 
 	if (!request)
 		return -ENOMEM;
+	if (fs->is_locked)
+		return 0; /* the kernel was answered long ago */
 	memcpy(request, init.data, init.len);
 	fs->is_replaying = knows_parallel_dirops(init);
 	fuse_session_process_buf(fs->session, &buffer);
@@ -186,12 +192,24 @@ int fs_is_older(struct fs *fs)
 	return r < 0 ? r : counts.generation < atomic_load(&fs->flight->generation);
 }
 
+static int take_over_locked(struct fs *fs)
+{
+	journal_init(&fs->journal, fs->has_journal ? fs->flight : NULL);
+	locked_take_over(fs);
+	(void)notify_names(fs); /* where it cannot be said, names are known for a second yet */
+	note_pause(fs->flight);
+	return 0;
+}
+
 int fs_take_over(struct fs *fs)
 {
 	struct vault_counts counts;
 	uint64_t generation;
-	int r = vault_count(fs->reader, &counts);
+	int r;
 
+	if (fs->is_locked)
+		return take_over_locked(fs);
+	r = vault_count(fs->reader, &counts);
 	if (r == 0)
 		r = vault_remember(fs->reader);
 	if (r < 0)
@@ -218,6 +236,7 @@ int fs_take_over(struct fs *fs)
 	moves_all_recent(&fs->moves);
 	if (fs->writer)
 		writer_take_over(fs->writer);
+	locked_leave_root(fs);
 	fs->has_epoch = notify_names(fs) == 0; /* what a predecessor had no time to say */
 	note_pause(fs->flight);
 	return 0;
@@ -226,6 +245,12 @@ int fs_take_over(struct fs *fs)
 void fs_on_verdict(struct fs *fs)
 {
 	atomic_fetch_add(&fs->n_commits, 1); /* no value that was read before is given out unseen */
+	absence_tell(&fs->absence);
+}
+
+void fs_leave(struct fs *fs)
+{
+	atomic_store(&fs->is_leaving, true);
 	absence_tell(&fs->absence);
 }
 
@@ -246,7 +271,7 @@ void fs_free(struct fs *fs)
 	vault_close(fs->reader);
 	inherit_destroy(&fs->inherited);
 	journal_destroy(&fs->journal);
-	free(fs->listing);
+	arena_dealloc(fs->listing);
 	cleanup_close(&fs->witness.socket);
 	free(fs);
 }

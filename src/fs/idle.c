@@ -125,6 +125,52 @@ uint64_t idle_get(const struct flight *flight, int place, uint64_t generation, s
 	return fh == 0 || is_outdated(flight, place, generation) ? 0 : fh;
 }
 
+/* --- a locked mount --- */
+
+#define LOCKED_GENERATION UINT64_MAX /* that no store has: nobody goes on with it */
+
+void idle_lock(struct flight *flight)
+{
+	uint64_t generation = atomic_load(&flight->generation);
+	bool is_whole[FLIGHT_IDLE_MAX];
+
+	for (int i = 0; i < FLIGHT_IDLE_MAX; i++) {
+		struct idle idle;
+
+		is_whole[i] = idle_get(flight, i, generation, &idle) != 0 && !idle.is_changed;
+		explicit_bzero(&idle, sizeof(idle));
+	}
+	for (int i = 0; i < FLIGHT_IDLE_MAX; i++) {
+		struct flight_idle *at = &flight->idle[i];
+
+		if (at->generation == LOCKED_GENERATION && atomic_load(&at->fh) != 0)
+			continue; /* by a predecessor */
+		if (is_whole[i])
+			at->generation = LOCKED_GENERATION;
+		else
+			atomic_store(&at->fh, 0);
+		explicit_bzero(at->entry, sizeof(at->entry));
+	}
+}
+
+static int find_locked(const struct flight *flight, uint64_t fh)
+{
+	for (int i = 0; fh != 0 && i < FLIGHT_IDLE_MAX; i++)
+		if (flight->idle[i].generation == LOCKED_GENERATION && atomic_load(&flight->idle[i].fh) == fh)
+			return i;
+	return IDLE_NONE;
+}
+
+bool idle_is_locked(const struct flight *flight, uint64_t fh)
+{
+	return find_locked(flight, fh) != IDLE_NONE;
+}
+
+void idle_unlock(struct flight *flight, uint64_t fh)
+{
+	idle_remove(flight, find_locked(flight, fh));
+}
+
 /* --- changes in memory --- */
 
 int idle_change_begin(struct flight *flight, uint64_t unique, uint64_t from, const struct idle_change *change)

@@ -47,6 +47,16 @@ void idle_remove(struct flight *flight, int place);
 /* The handle at a place, or 0, when the store has that generation. */
 uint64_t idle_get(const struct flight *flight, int place, uint64_t generation, struct idle *ret);
 
+/*
+ * The mount is locked: of each handle that has nothing to store its number stays, so that its close fails
+ * neither while it is locked nor when it is unlocked (nothing else can be done with it), and of no handle
+ * anything else.
+ */
+void idle_lock(struct flight *flight);
+/* Whether it was one of those; it is closed for the last time. */
+bool idle_is_locked(const struct flight *flight, uint64_t fh);
+void idle_unlock(struct flight *flight, uint64_t fh);
+
 /* What a pending file becomes. */
 struct idle_change {
 	struct vault_entry entry;

@@ -8,7 +8,7 @@
 struct job *job_new(fuse_req_t req, const struct job_sort *sort)
 {
 	const struct fs *fs = fs_of(req);
-	struct job *job = calloc(1, sizeof(*job));
+	struct job *job = arena_alloc(fs->arena, sizeof(*job));
 
 	if (!job) {
 		(void)fuse_reply_err(req, ENOMEM);
@@ -38,6 +38,5 @@ void job_free(struct job *job)
 		return;
 	secret_free(job->value);
 	vault_ids_free(&job->changes);
-	explicit_bzero(job, sizeof(*job));
-	free(job);
+	arena_dealloc(job);
 }

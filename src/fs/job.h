@@ -29,6 +29,7 @@ struct job_sort {
 	bool is_repeatable; /* leaves nothing in the store that would make it go differently the next time */
 };
 
+/* In the arena: names are in it. */
 struct job {
 	struct job *next;
 	const struct job_sort *sort;

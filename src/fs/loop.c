@@ -5,7 +5,9 @@
  * into memfd_secret memory: it must be ordinary.)
  */
 #include "flight.h"
+#include "locked.h"
 #include "private.h"
+#include "stack.h"
 #include "statx.h"
 
 #include <errno.h>
@@ -93,6 +95,10 @@ static void answer(struct fs *fs, size_t len)
 {
 	struct fuse_in_header *in = fs->receive;
 
+	if (fs->is_locked) {
+		locked_answer(fs, in, len);
+		return;
+	}
 	if (fs->is_request_repeated && (in->opcode == FUSE_OPEN || in->opcode == FUSE_CREATE)) {
 		open_files_forget_opened_by(&fs->open_files, in->unique);
 		snapshots_forget_opened_by(&fs->snapshots, in->unique);
@@ -202,10 +208,14 @@ static int run(struct fs *fs)
 {
 	if (fs->journal.flight)
 		run_journal(fs);
-	while (!fuse_session_exited(fs->session)) {
+	while (!fs->session || !fuse_session_exited(fs->session)) {
 		int r;
 
 		handle_waiting(fs, absence_take(&fs->absence));
+		if (atomic_load(&fs->is_leaving)) {
+			locked_leave_root(fs);
+			return 0;
+		}
 		r = read_one(fs);
 		if (r == -ENODEV)
 			return 0;					  /* unmounted */
@@ -222,6 +232,7 @@ int fs_run(struct fs *fs)
 	absence_begin(&fs->absence);
 	r = run(fs);
 	absence_end(&fs->absence);
+	stack_wipe();
 	return r;
 }
 

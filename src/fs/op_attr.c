@@ -180,19 +180,25 @@ void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
 	reply_error(req, ino, r);
 }
 
+void statfs_of(uint64_t used_bytes, uint64_t free_bytes, uint64_t n_rows, struct statvfs *ret)
+{
+	*ret = (struct statvfs){.f_bsize = 4096, .f_frsize = 4096, .f_namemax = NAME_MAX_BYTES};
+	ret->f_blocks = (used_bytes + free_bytes) / ret->f_frsize;
+	ret->f_bfree = ret->f_bavail = free_bytes / ret->f_frsize;
+	ret->f_files = n_rows + free_bytes / ret->f_frsize;
+	ret->f_ffree = ret->f_favail = free_bytes / ret->f_frsize;
+}
+
 /* From memory: the writer thread measures after each commit. */
 void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct fs *fs = fs_of(req);
-	struct statvfs stat = {.f_bsize = 4096, .f_frsize = 4096, .f_namemax = NAME_MAX_BYTES};
 	struct writer_state state = fs->initial;
+	struct statvfs stat;
 
 	(void)ino;
 	if (fs->writer)
 		writer_state(fs->writer, &state);
-	stat.f_blocks = (state.used_bytes + state.free_bytes) / stat.f_frsize;
-	stat.f_bfree = stat.f_bavail = state.free_bytes / stat.f_frsize;
-	stat.f_files = state.n_rows + state.free_bytes / stat.f_frsize;
-	stat.f_ffree = stat.f_favail = state.free_bytes / stat.f_frsize;
+	statfs_of(state.used_bytes, state.free_bytes, state.n_rows, &stat);
 	(void)fuse_reply_statfs(req, &stat);
 }

@@ -1,4 +1,5 @@
 /* Files: open, read, release, lseek, poll. Every handle is direct: only a private mapping fills pages. */
+#include "flight.h"
 #include "private.h"
 
 #include <errno.h>
@@ -224,8 +225,26 @@ static void read_copy(fuse_req_t req, uint64_t ino, uint64_t fh, size_t size, of
 		(void)fuse_reply_buf(req, (const char *)buffer->data, (size_t)r);
 }
 
+/* The kernel keeps the pages of a mapping (check_fill), and must be told to drop them when it is locked. */
+static void note_fill(struct flight_filled *filled, uint64_t ino)
+{
+	uint64_t n = atomic_load(&filled->n);
+
+	for (uint64_t i = 0; i < n && i < FLIGHT_FILLED_MAX; i++)
+		if (filled->inos[i] == ino)
+			return;
+	if (node_row(ino) > filled->highest)
+		filled->highest = node_row(ino);
+	if (n < FLIGHT_FILLED_MAX)
+		filled->inos[n] = ino;
+	if (n <= FLIGHT_FILLED_MAX)
+		atomic_store(&filled->n, n + 1);
+}
+
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
+	if (fi->lock_owner == 0)
+		note_fill(&fs_of(req)->flight->filled, ino);
 	if (node_space(ino) == SPACE_KEY_NAME)
 		read_key_name(req, ino, size, offset);
 	else if (handle_sort(fi->fh) == HANDLE_WRITER)

@@ -120,8 +120,7 @@ static void drop_file(struct open_files *files, struct open_file *file)
 	set_state(files, file, OPEN_GONE);
 	unlink_file(files, file);
 	drop_attributes(files, file);
-	explicit_bzero(file, sizeof(*file)); /* a name is not for others */
-	free(file);
+	arena_dealloc(file);
 }
 
 static void drop_copy(struct open_files *files, struct secret *copy)
@@ -191,7 +190,7 @@ int open_files_may_take(const struct open_files *files, uid_t uid, size_t more)
 static struct open_file *new_file(struct open_files *files, const struct vault_entry *entry, uid_t uid,
 				  enum open_state state)
 {
-	struct open_file *file = calloc(1, sizeof(*file));
+	struct open_file *file = arena_alloc(files->arena, sizeof(*file));
 
 	if (!file)
 		return NULL;
@@ -413,8 +412,9 @@ void open_files_adopt(struct open_files *files, struct vault *vault, uint64_t ge
 		uint64_t fh = idle_get(files->flight, i, generation, &idle);
 		int r = fh != 0 ? adopt(files, vault, fh, &idle, i) : -ENOENT;
 
-		if (r < 0) /* replaced, damaged, no memory: its holder is told EIO; or free, and perhaps not
-			      wiped yet */
+		if (r < 0 &&
+		    !idle_is_locked(files->flight, atomic_load(&files->flight->idle[i].fh))) /* replaced,
+		     damaged, no memory: its holder is told EIO; or free, and perhaps not wiped yet */
 			idle_remove(files->flight, i);
 	}
 }

@@ -45,7 +45,7 @@ int pending_attribute_set(struct pending_attribute **list, struct arena *arena, 
 	if (r < 0)
 		return r;
 	if (!*link) {
-		*link = calloc(1, sizeof(**link));
+		*link = arena_alloc(arena, sizeof(**link));
 		if (!*link) {
 			secret_free(copy);
 			return -ENOMEM;
@@ -64,8 +64,7 @@ static void drop(struct pending_attribute **link)
 
 	*link = attribute->next;
 	secret_free(attribute->value);
-	explicit_bzero(attribute, sizeof(*attribute)); /* a name is not for others */
-	free(attribute);
+	arena_dealloc(attribute);
 }
 
 int pending_attribute_remove(struct pending_attribute **list, struct bytes name)

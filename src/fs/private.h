@@ -60,6 +60,8 @@ struct fs {
 	struct fleeting fleeting;
 	struct absence absence;
 	bool has_journal;
+	bool is_locked;		     /* there are no keys: no session, neither the store's nor libfuse's */
+	atomic_bool is_leaving;	     /* the loop is to end */
 	bool is_replaying;	     /* FUSE_INIT, of a kernel that knows FUSE_PARALLEL_DIROPS */
 	bool has_epoch;		     /* the kernel forgets all names when asked to */
 	struct writer *writer;	     /* NULL: read-only */
@@ -122,6 +124,8 @@ int find_to_change(struct fs *fs, struct vault *vault, uint64_t ino, struct vaul
 		   enum open_state *ret_state);
 /* Whether it was created and is not stored yet, also by an old id. */
 bool is_pending(struct fs *fs, uint64_t ino);
+/* What statfs(2) shows. */
+void statfs_of(uint64_t used_bytes, uint64_t free_bytes, uint64_t n_rows, struct statvfs *ret);
 double attr_timeout_of(struct fs *fs, uint64_t ino);
 /*
  * Attributes of any node id that was ever handed out, through the handle fh (0: none); birth time as well,

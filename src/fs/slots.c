@@ -34,13 +34,15 @@ int fs_change_slots(struct fs *fs, const struct vault_slot_change *change, fs_sl
 	struct slots_job *slots;
 	struct job *job;
 
+	if (fs->is_locked)
+		return -ENOKEY;
 	if (!fs->writer)
 		return -EROFS;
 	slots = calloc(1, sizeof(*slots));
-	job = calloc(1, sizeof(*job));
+	job = arena_alloc(fs->arena, sizeof(*job));
 	if (!slots || !job) {
 		free(slots);
-		free(job);
+		arena_dealloc(job);
 		return -ENOMEM;
 	}
 	*slots = (struct slots_job){.change = *change, .done = done, .user = user};

@@ -97,14 +97,28 @@ static int answer(struct fs *fs, const struct fuse_in_header *in, size_t len, st
 	return 0;
 }
 
+static void send_statx(struct fs *fs, const struct fuse_in_header *in, int r, struct statx_out *out)
+{
+	struct fuse_out_header header = {.len = (uint32_t)(sizeof(header) + (r == 0 ? sizeof(*out) : 0)),
+					 .error = -error_for_users(in->nodeid, r),
+					 .unique = in->unique};
+	struct iovec parts[] = {{&header, sizeof(header)}, {out, sizeof(*out)}};
+
+	(void)send_answer(fs, parts, r == 0 ? 2 : 1); /* ENOENT: nobody waits for it any more */
+}
+
 void statx_answer(struct fs *fs, const struct fuse_in_header *in, size_t len)
 {
 	struct statx_out out;
-	int r = answer(fs, in, len, &out);
-	struct fuse_out_header header = {.len = (uint32_t)(sizeof(header) + (r == 0 ? sizeof(out) : 0)),
-					 .error = -error_for_users(in->nodeid, r),
-					 .unique = in->unique};
-	struct iovec parts[] = {{&header, sizeof(header)}, {&out, sizeof(out)}};
 
-	(void)send_answer(fs, parts, r == 0 ? 2 : 1); /* ENOENT: nobody waits for it any more */
+	send_statx(fs, in, answer(fs, in, len, &out), &out);
+}
+
+void statx_answer_attr(struct fs *fs, const struct fuse_in_header *in, const struct stat *attr)
+{
+	struct statx_out out;
+
+	fill(attr, (struct timespec){.tv_sec = 0}, &out);
+	out.mask &= ~(uint32_t)STATX_BTIME;
+	send_statx(fs, in, 0, &out);
 }

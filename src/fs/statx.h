@@ -7,10 +7,13 @@
 #include <stddef.h>
 
 struct fs;
+struct stat;
 
 #define STATX_OPCODE 52
 
 /* Answers the request of len bytes that begins with in. */
 void statx_answer(struct fs *fs, const struct fuse_in_header *in, size_t len);
+/* The same without a birth time, of attributes that are known, not to be cached. */
+void statx_answer_attr(struct fs *fs, const struct fuse_in_header *in, const struct stat *attr);
 
 #endif

@@ -283,7 +283,7 @@ int handle_flush(struct open_files *files, uint64_t fh, const struct flusher *fl
 	int r;
 
 	if (!handle)
-		return -EIO;
+		return idle_is_locked(files->flight, fh) ? FLUSH_DONE : -EIO;
 	if (handle->error < 0)
 		return handle->error;
 	if (flusher->is_killed)
@@ -436,4 +436,6 @@ void handle_close(struct open_files *files, uint64_t fh)
 
 	if (handle)
 		open_files_drop_handle(files, handle);
+	else
+		idle_unlock(files->flight, fh);
 }

@@ -4,6 +4,7 @@
 #include "flight.h"
 #include "log.h"
 #include "private.h"
+#include "stack.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -16,10 +17,12 @@
 #define ANCHOR_AFTER_S	5 /* of the first commit that the anchor does not know of */
 #define IDLE_FOREVER_MS INT64_C(3600000)
 
+DEFINE_CLEANUP(unsigned char *, locked_stack_free)
+
 struct writer {
 	struct fs *fs;
 	struct vault *vault;
-	pthread_t thread;
+	struct locked_thread thread;
 	pthread_mutex_t mutex;
 	pthread_cond_t filled;
 	struct job *first;
@@ -364,7 +367,19 @@ static int init_condition(pthread_cond_t *condition)
 	return 0;
 }
 
-int writer_start(struct fs *fs, struct vault *vault, bool is_first, struct writer **ret)
+static int start_thread(struct writer *writer, unsigned char *stack)
+{
+	CLEANUP(cleanup_locked_stack_free) unsigned char *own = NULL;
+	int r = stack ? 0 : locked_stack_new(writer->fs->arena, &own);
+
+	if (r == 0)
+		r = locked_thread_start(&writer->thread, stack ? stack : own, writer_main, writer);
+	if (r == 0)
+		own = NULL;
+	return r;
+}
+
+int writer_start(struct fs *fs, struct vault *vault, unsigned char *stack, bool is_first, struct writer **ret)
 {
 	CLEANUP(cleanup_free) struct writer *writer = calloc(1, sizeof(*writer));
 	int r;
@@ -381,9 +396,9 @@ int writer_start(struct fs *fs, struct vault *vault, bool is_first, struct write
 	r = is_first && !is_damaged(fs) ? vault_clear_drafts(vault) : 0;
 	if (r < 0)
 		return r;
-	r = pthread_create(&writer->thread, NULL, writer_main, writer);
-	if (r != 0)
-		return -r;
+	r = start_thread(writer, stack);
+	if (r < 0)
+		return r;
 	*ret = TAKE(writer);
 	return 0;
 }
@@ -417,7 +432,7 @@ void writer_stop(struct writer *writer)
 	writer->is_stopping = true;
 	(void)pthread_cond_signal(&writer->filled);
 	(void)pthread_mutex_unlock(&writer->mutex);
-	(void)pthread_join(writer->thread, NULL);
+	locked_thread_join(&writer->thread);
 	(void)vault_tidy(writer->vault); /* the last session to close does it again */
 	if (writer->anchor_at != 0)
 		anchor(writer);

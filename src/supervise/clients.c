@@ -79,10 +79,10 @@ static void on_check(struct supervisor *supervisor, struct client *client)
 	const struct control_finding busy = {
 		.version = CONTROL_VERSION,
 		.kind = CONTROL_DONE,
-		.code = -EAGAIN,
+		.code = is_locked(supervisor) ? -ENOKEY : -EAGAIN,
 	};
 
-	if (supervisor->phase == PHASE_SERVING &&
+	if (!is_locked(supervisor) && supervisor->phase == PHASE_SERVING &&
 	    worker_send(&supervisor->active, HANDOFF_CHECK, &client->fd, 1) == 0)
 		clients_drop(client);
 	else
@@ -92,25 +92,63 @@ static void on_check(struct supervisor *supervisor, struct client *client)
 /* The worker reads what is to be changed, and answers, on the client's own socket. */
 static void on_slot(struct supervisor *supervisor, struct client *client)
 {
-	const struct control_slot_result busy = {.version = CONTROL_VERSION, .code = -EAGAIN};
+	const struct control_slot_result busy = {.version = CONTROL_VERSION,
+						 .code = is_locked(supervisor) ? -ENOKEY : -EAGAIN};
 
-	if (supervisor->phase == PHASE_SERVING &&
+	if (!is_locked(supervisor) && supervisor->phase == PHASE_SERVING &&
 	    worker_send(&supervisor->active, HANDOFF_SLOT, &client->fd, 1) == 0)
 		clients_drop(client);
 	else
 		answer(client, (struct bytes){&busy, sizeof(busy)});
 }
 
+struct fds {
+	int fds[PACKET_FDS_MAX];
+};
+
+static void handoff_close_fds_of(struct fds *fds)
+{
+	handoff_close_fds(fds->fds);
+}
+
+static void on_unlock(struct supervisor *supervisor, struct client *client, int *secret, uint32_t unlock_kind)
+{
+	const struct control_result busy = {
+		.version = CONTROL_VERSION, .code = -EAGAIN, .what = "it is being unlocked already"};
+
+	if (*secret < 0) {
+		clients_drop(client);
+		return;
+	}
+	if (clients_have(supervisor, WAIT_UNLOCK)) {
+		answer(client, (struct bytes){&busy, sizeof(busy)});
+		return;
+	}
+	client->wait = WAIT_UNLOCK;
+	client->deadline = NO_DEADLINE;
+	unlock_start(supervisor, take_fd(secret), unlock_kind);
+}
+
 void clients_read(struct supervisor *supervisor, struct client *client)
 {
+	CLEANUP(handoff_close_fds_of) struct fds with = {{-1, -1, -1, -1}};
 	struct control_request request;
 
-	if (client->wait != WAIT_REQUEST || packet_receive(client->fd, &request, sizeof(request), NULL) < 0 ||
+	if (client->wait != WAIT_REQUEST ||
+	    packet_receive(client->fd, &request, sizeof(request), with.fds) < 0 ||
 	    request.version != CONTROL_VERSION) {
 		clients_drop(client);
 		return;
 	}
 	switch (request.kind) {
+	case CONTROL_LOCK:
+		client->wait = WAIT_LOCK;
+		client->deadline = NO_DEADLINE;
+		lock_start(supervisor);
+		break;
+	case CONTROL_UNLOCK:
+		on_unlock(supervisor, client, &with.fds[0], request.flags);
+		break;
 	case CONTROL_STATUS:
 		on_status(supervisor, client, request.flags);
 		break;
@@ -171,6 +209,14 @@ void clients_expire(struct supervisor *supervisor, int64_t now)
 		else
 			clients_drop(client);
 	}
+}
+
+bool clients_have(const struct supervisor *supervisor, enum client_wait wait)
+{
+	for (unsigned i = 0; i < CLIENTS_MAX; i++)
+		if (supervisor->clients[i].fd >= 0 && supervisor->clients[i].wait == wait)
+			return true;
+	return false;
 }
 
 void clients_answer(struct supervisor *supervisor, enum client_wait wait, struct bytes packet)

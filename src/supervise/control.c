@@ -18,6 +18,8 @@
 #define STATUS_S  3 /* longer than a supervisor waits for its worker */
 #define UMOUNT_S  10
 #define UPGRADE_S 60
+#define LOCK_S	  60
+#define UNLOCK_S  600 /* Argon2 may be made to take long */
 #define REQUEST_S 2
 #define SEND_S	  10
 #define CHECK_S	  10
@@ -212,22 +214,48 @@ int control_umount(pid_t supervisor, uint64_t *ret_n_cut_off)
 	return result.code;
 }
 
-int control_upgrade(pid_t supervisor, struct control_result *ret_result)
+/* One request that is answered by a result; with a descriptor, or -1. */
+static int ask_for_result(pid_t supervisor, const struct control_request *request, int with, int patience_s,
+			  struct control_result *ret)
 {
 	CLEANUP(cleanup_close) int fd = -1;
 	int r = connect_to(supervisor, &fd);
 
-	*ret_result = (struct control_result){.code = 0};
+	*ret = (struct control_result){.code = 0};
 	if (r < 0)
 		return r;
-	set_patience(fd, SO_RCVTIMEO, UPGRADE_S);
-	r = send_request(fd, CONTROL_UPGRADE, 0);
+	set_patience(fd, SO_RCVTIMEO, patience_s);
+	r = packet_send(fd, (struct bytes){request, sizeof(*request)}, &with, with < 0 ? 0 : 1, 0);
 	if (r == 0)
-		r = packet_receive(fd, ret_result, sizeof(*ret_result), NULL);
+		r = packet_receive(fd, ret, sizeof(*ret), NULL);
 	if (r < 0)
 		return r == -EAGAIN ? -ETIMEDOUT : r;
-	ret_result->what[sizeof(ret_result->what) - 1] = '\0';
-	return ret_result->code;
+	ret->what[sizeof(ret->what) - 1] = '\0';
+	ret->hint[sizeof(ret->hint) - 1] = '\0';
+	return ret->code;
+}
+
+int control_upgrade(pid_t supervisor, struct control_result *ret_result)
+{
+	const struct control_request request = {.version = CONTROL_VERSION, .kind = CONTROL_UPGRADE};
+
+	return ask_for_result(supervisor, &request, -1, UPGRADE_S, ret_result);
+}
+
+int control_lock(pid_t supervisor, struct control_result *ret_result)
+{
+	const struct control_request request = {.version = CONTROL_VERSION, .kind = CONTROL_LOCK};
+	int r = ask_for_result(supervisor, &request, -1, LOCK_S, ret_result);
+
+	return r == -EALREADY ? 0 : r;
+}
+
+int control_unlock(pid_t supervisor, int secret, uint32_t unlock_kind, struct control_result *ret_result)
+{
+	const struct control_request request = {
+		.version = CONTROL_VERSION, .kind = CONTROL_UNLOCK, .flags = unlock_kind};
+
+	return ask_for_result(supervisor, &request, secret, UNLOCK_S, ret_result);
 }
 
 int control_adopt(pid_t supervisor, int ret_fds[PACKET_FDS_MAX])

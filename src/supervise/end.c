@@ -94,6 +94,7 @@ void supervisor_stop(struct supervisor *supervisor)
 		manager_stopping();
 	if (supervisor->upgrade.is_wanted || supervisor->upgrade.is_preparing)
 		upgrade_answer(supervisor, -ECANCELED, "the mount is being ended");
+	lock_give_up(supervisor);
 	supervisor->deadline = clock_ms() + DETACHED_MS; /* detaching may take some of it */
 	supervisor_detach(supervisor);
 	if (supervisor->phase < PHASE_SERVING && supervisor->config->held[0] >= 0)
@@ -127,6 +128,7 @@ void supervisor_part(struct supervisor *supervisor)
 	supervisor->phase = PHASE_OVER;
 	if (supervisor->upgrade.is_wanted || supervisor->upgrade.is_preparing)
 		upgrade_answer(supervisor, -ECANCELED, "the mount has ended");
+	lock_give_up(supervisor);
 	if (supervisor->standby.pid == 0)
 		return;
 	cleanup_close(&supervisor->standby.control);

@@ -170,7 +170,7 @@ void recover_go(struct supervisor *supervisor)
 	(void)worker_send(&supervisor->active, HANDOFF_GO, fds, 2); /* if it is gone, that is seen soon */
 }
 
-static void promote(struct supervisor *supervisor)
+void recover_promote(struct supervisor *supervisor)
 {
 	struct flight *flight = supervisor->flight;
 
@@ -180,7 +180,9 @@ static void promote(struct supervisor *supervisor)
 	supervisor->upgrade.is_ending_old = false;
 	supervisor->deadline = NO_DEADLINE;
 	supervisor->n_requests_before = atomic_load(&flight->n_requests);
+	lock_on_promoted(supervisor);
 	recover_go(supervisor);
+	lock_on_serving(supervisor);
 	if (supervisor->is_counting)
 		(void)worker_send(&supervisor->active, HANDOFF_COUNT, NULL, 0); /* the last one did not say */
 	if (supervisor->upgrade.is_wanted) /* the old worker is gone, on purpose or not */
@@ -201,6 +203,11 @@ static int64_t back_off_ms(unsigned n_failures)
 
 void recover_keep_standby(struct supervisor *supervisor)
 {
+	const struct worker_secret secret = {
+		.fd = supervisor->root,
+		.unlock_kind = supervisor->config->root_unlock_kind,
+		.flags = is_locked(supervisor) ? HANDOFF_LOCKED : 0,
+	};
 	struct failure failure = {NULL, NULL};
 	int64_t now = clock_ms(), at = supervisor->start_at;
 	int r;
@@ -216,8 +223,7 @@ void recover_keep_standby(struct supervisor *supervisor)
 		supervisor->start_at = at;
 		return;
 	}
-	r = worker_start(supervisor, &supervisor->standby, supervisor->root,
-			 supervisor->config->root_unlock_kind, &failure);
+	r = worker_start(supervisor, &supervisor->standby, &secret, &failure);
 	if (r == 0)
 		return;
 	log_line(LOG_LEVEL_ERROR, "cannot start another worker", r);
@@ -232,12 +238,13 @@ void recover_on_unlocked(struct supervisor *supervisor)
 	(void)start_mounted(supervisor, &supervisor->standby); /* if it is gone, that is seen soon */
 }
 
-void recover_on_ready(struct supervisor *supervisor)
+void recover_on_ready(struct supervisor *supervisor, const struct handoff_message *message)
 {
+	start_note_memory(supervisor, message);
 	supervisor->standby.is_ready = true;
 	supervisor->n_failures = 0;
 	if (supervisor->active.pid == 0 && supervisor->phase == PHASE_SERVING)
-		promote(supervisor);
+		recover_promote(supervisor);
 	else if (supervisor->upgrade.is_preparing)
 		upgrade_become(supervisor);
 	else if (supervisor->active.is_new) /* it stood in for an upgrade that was refused */
@@ -279,13 +286,13 @@ static void on_lost(struct supervisor *supervisor, int status)
 		supervisor->n_failures++;
 	else
 		supervisor->n_failures = 0;
-	if (died_of_itself(supervisor, status)) {
+	if (!supervisor->upgrade.is_ending_old && died_of_itself(supervisor, status)) {
 		suspect(supervisor, &flight->loop);
 		suspect(supervisor, &flight->writer);
 	}
 	supervisor->deadline = clock_ms() + LOST_MS;
 	if (supervisor->standby.is_ready)
-		promote(supervisor);
+		recover_promote(supervisor);
 	else
 		recover_keep_standby(supervisor);
 }

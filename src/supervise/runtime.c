@@ -10,7 +10,10 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
+
+#define CONNECT_S 1 /* one that does not accept must not keep who asks for another mount */
 
 static int candidate_path(unsigned candidate, char ret[PATH_MAX])
 {
@@ -135,9 +138,10 @@ int runtime_connect(int dir, pid_t supervisor, int *ret_socket)
 {
 	CLEANUP(cleanup_close) int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	struct sockaddr_un address = address_in(dir, supervisor, "");
+	const struct timeval patience = {.tv_sec = CONNECT_S};
 	int r;
 
-	if (fd < 0)
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) < 0)
 		return -errno;
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
 		r = -errno;

@@ -21,7 +21,8 @@ int runtime_listen(int *ret_dir, int *ret_socket, struct failure *reterr);
 /* Removes what runtime_listen has made in dir. */
 void runtime_remove(int dir);
 
-/* Connects to the socket of that process. -ECONNREFUSED: nobody listens, and it has been removed. */
+/* Connects to the socket of that process. -ECONNREFUSED: nobody listens, and it has been removed. -EAGAIN: it
+ * does not accept, for a second; nor does what is sent to it wait for longer. */
 int runtime_connect(int dir, pid_t supervisor, int *ret_socket);
 
 #endif

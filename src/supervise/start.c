@@ -3,6 +3,7 @@
 
 #include "child.h"
 #include "cleanup.h"
+#include "log.h"
 #include "manager.h"
 #include "mount.h"
 #include "mount_point.h"
@@ -32,6 +33,41 @@ static int choose_recovery(struct supervisor *supervisor, struct failure *reterr
 	return 0;
 }
 
+static void note_unlocked(struct supervisor *supervisor)
+{
+	if (!supervisor->status.is_memory_unlocked)
+		log_line(LOG_LEVEL_ERROR, "memory cannot be locked: what is secret may reach the swap", 0);
+	supervisor->status.is_memory_unlocked = true;
+}
+
+int start_lock_memory(struct supervisor *supervisor, struct failure *reterr)
+{
+	int r = flight_lock(supervisor->flight);
+
+	if (r < 0 && !supervisor->status.allows_unlocked)
+		return fail(reterr, r, "cannot lock memory for requests", FLIGHT_HINT);
+	if (r < 0)
+		note_unlocked(supervisor);
+	return 0;
+}
+
+void start_note_memory(struct supervisor *supervisor, const struct handoff_message *message)
+{
+	if (message->code & HANDOFF_MEMORY_UNLOCKED)
+		note_unlocked(supervisor);
+}
+
+int start_make_record(struct supervisor *supervisor, struct failure *reterr)
+{
+	int r = flight_create(&supervisor->flight_fd);
+
+	if (r == 0)
+		r = flight_map(supervisor->flight_fd, &supervisor->flight);
+	if (r < 0)
+		return fail(reterr, r, "no memory for the flight record", NULL);
+	return start_lock_memory(supervisor, reterr);
+}
+
 static int make_mount(struct supervisor *supervisor, char *said, struct failure *reterr)
 {
 	const struct mount_request request = {
@@ -41,13 +77,7 @@ static int make_mount(struct supervisor *supervisor, char *said, struct failure 
 		.allow_other = supervisor->config->allow_other || geteuid() == 0,
 		.said = said,
 	};
-	int r = flight_create(&supervisor->flight_fd);
-
-	if (r == 0)
-		r = flight_map(supervisor->flight_fd, &supervisor->flight);
-	if (r < 0)
-		return fail(reterr, r, "no memory for the flight record", NULL);
-	r = mount_make(&request, &supervisor->fuse, reterr);
+	int r = mount_make(&request, &supervisor->fuse, reterr);
 	if (r < 0)
 		return r;
 	r = mount_point_find(request.mountpoint, &supervisor->device);
@@ -65,9 +95,9 @@ int start_mounted(struct supervisor *supervisor, const struct worker *worker)
 		.kind = HANDOFF_START,
 		.code = supervisor->has_journal ? HANDOFF_JOURNAL : 0,
 	};
-	const int fds[] = {supervisor->fuse, supervisor->init, supervisor->flight_fd};
+	const int fds[] = {supervisor->fuse, supervisor->init};
 
-	return worker->control < 0 ? -EPIPE : handoff_send(worker->control, &message, fds, 3);
+	return worker->control < 0 ? -EPIPE : handoff_send(worker->control, &message, fds, 2);
 }
 
 void start_on_unlocked(struct supervisor *supervisor, const struct handoff_message *message)
@@ -97,7 +127,7 @@ void start_on_unlocked(struct supervisor *supervisor, const struct handoff_messa
 	supervisor->deadline = clock_ms() + REPLAY_MS;
 }
 
-void start_on_ready(struct supervisor *supervisor)
+void start_on_ready(struct supervisor *supervisor, const struct handoff_message *message)
 {
 	const struct handoff_message *warning = &supervisor->warning;
 	const struct failure said = {warning->what, warning->hint[0] ? warning->hint : NULL};
@@ -109,6 +139,7 @@ void start_on_ready(struct supervisor *supervisor)
 		give_up(supervisor, SUPERVISE_MOUNTPOINT, r, &stuck);
 		return;
 	}
+	start_note_memory(supervisor, message);
 	supervisor->phase = PHASE_SERVING;
 	supervisor->deadline = NO_DEADLINE;
 	supervisor->active.is_ready = true;

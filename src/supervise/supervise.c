@@ -30,6 +30,10 @@ static void reap(struct supervisor *supervisor)
 			recover_on_active_gone(supervisor, status);
 		else if (pid == supervisor->standby.pid)
 			recover_on_standby_gone(supervisor, status);
+		else if (pid == supervisor->locking.candidate.pid)
+			lock_on_candidate_gone(supervisor);
+		else if (pid == supervisor->locking.sweeper)
+			lock_on_swept(supervisor);
 	}
 }
 
@@ -57,6 +61,7 @@ static void expire(struct supervisor *supervisor)
 		recover_watch(supervisor);
 	if (supervisor->upgrade.next <= now)
 		upgrade_expire(supervisor);
+	lock_expire(supervisor);
 	if (supervisor->deadline > now)
 		return;
 	switch (supervisor->phase) {
@@ -88,7 +93,7 @@ static void expire(struct supervisor *supervisor)
 	}
 }
 
-enum { POLL_SIGNALS, POLL_ACTIVE, POLL_STANDBY, POLL_LISTENER, POLL_REPORT, POLL_CLIENTS };
+enum { POLL_SIGNALS, POLL_ACTIVE, POLL_STANDBY, POLL_CANDIDATE, POLL_LISTENER, POLL_REPORT, POLL_CLIENTS };
 enum { POLL_END = POLL_CLIENTS + CLIENTS_MAX };
 
 /* A negative descriptor is one that poll leaves out. */
@@ -100,6 +105,7 @@ static void wait_for_events(struct supervisor *supervisor, struct pollfd fds[POL
 	fds[POLL_SIGNALS] = (struct pollfd){supervisor->signals, POLLIN, 0};
 	fds[POLL_ACTIVE] = (struct pollfd){supervisor->active.control, POLLIN, 0};
 	fds[POLL_STANDBY] = (struct pollfd){supervisor->standby.control, POLLIN, 0};
+	fds[POLL_CANDIDATE] = (struct pollfd){supervisor->locking.candidate.control, POLLIN, 0};
 	fds[POLL_LISTENER] = (struct pollfd){is_answering ? supervisor->listener : -1, POLLIN, 0};
 	fds[POLL_REPORT] = (struct pollfd){supervisor->report, 0, 0};
 	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
@@ -109,7 +115,7 @@ static void wait_for_events(struct supervisor *supervisor, struct pollfd fds[POL
 			(struct pollfd){client->fd, client->wait == WAIT_REQUEST ? POLLIN : 0, 0};
 	}
 	const int64_t others[] = {supervisor->deadline, supervisor->start_at, supervisor->watch.next,
-				  supervisor->upgrade.next};
+				  supervisor->upgrade.next, supervisor->locking.next};
 
 	for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (others[i] < first)
@@ -127,6 +133,8 @@ static void handle_events(struct supervisor *supervisor, const struct pollfd fds
 		worker_read(supervisor, &supervisor->active);
 	if (fds[POLL_STANDBY].revents)
 		worker_read(supervisor, &supervisor->standby);
+	if (fds[POLL_CANDIDATE].revents)
+		worker_read(supervisor, &supervisor->locking.candidate);
 	if (fds[POLL_SIGNALS].revents)
 		read_signals(supervisor);
 	if (fds[POLL_REPORT].revents && supervisor->report >= 0)
@@ -194,20 +202,32 @@ static void open_state(struct supervisor *supervisor)
 	supervisor->status.has_anchor = r == 0;
 }
 
+/* A worker locks it before it enters its sandbox, so it comes before the first one. */
+static int get_record(struct supervisor *supervisor, struct failure *reterr)
+{
+	return is_adopting(supervisor->config) ? adopt_take(supervisor, reterr)
+					       : start_make_record(supervisor, reterr);
+}
+
 static void begin(struct supervisor *supervisor)
 {
+	const struct worker_secret secret = {.fd = supervisor->secret,
+					     .unlock_kind = supervisor->config->unlock_kind};
 	struct failure failure = {NULL, NULL};
+	enum supervise_subject subject = SUPERVISE_MOUNTPOINT;
 	int r;
 
 	open_state(supervisor);
 	supervisor->signals = open_signals();
-	r = supervisor->signals < 0 ? -errno
-				    : worker_start(supervisor, &supervisor->active, supervisor->secret,
-						   supervisor->config->unlock_kind, &failure);
+	r = supervisor->signals < 0 ? -errno : get_record(supervisor, &failure);
+	if (r == 0) {
+		subject = SUPERVISE_STORE;
+		r = worker_start(supervisor, &supervisor->active, &secret, &failure);
+	}
 	cleanup_close(&supervisor->secret);
 	supervisor->secret = -1;
 	if (r < 0) {
-		supervisor_settle(supervisor, SUPERVISE_STORE, r, &failure);
+		supervisor_settle(supervisor, subject, r, &failure);
 		supervisor_kill(supervisor);
 	}
 }
@@ -230,6 +250,7 @@ static struct supervisor supervisor_of(const struct supervise_config *config,
 		.start_at = NO_DEADLINE,
 		.watch = {.next = NO_DEADLINE},
 		.upgrade = {.next = NO_DEADLINE},
+		.locking = {.candidate = {.control = -1}, .root = -1, .next = NO_DEADLINE},
 		.root = -1,
 		.refused_call = -1,
 		.flight_fd = -1,
@@ -243,6 +264,7 @@ static struct supervisor supervisor_of(const struct supervise_config *config,
 				.supervisor_pid = getpid(),
 				.since = time(NULL),
 				.is_read_only = config->read_only,
+				.allows_unlocked = config->allow_unlocked,
 			},
 	};
 }

@@ -7,6 +7,8 @@
  *   start.c      from the first message to the mount that answers
  *   recover.c    the worker's death: what it leaves, its successor; a worker that hangs
  *   upgrade.c    becoming another program
+ *   lock.c       a worker without keys takes over, or one with keys again
+ *   sweep.c      the kernel drops pages
  *   adopt.c      a mount whose supervisor was killed
  *   manager.c    what a service manager is told, and keeps
  *   clients.c    the control socket
@@ -53,7 +55,7 @@ enum phase {
 #define NO_DEADLINE  INT64_MAX
 #define CLIENTS_MAX  32
 
-enum client_wait { WAIT_REQUEST, WAIT_COUNTS, WAIT_END, WAIT_UPGRADE };
+enum client_wait { WAIT_REQUEST, WAIT_COUNTS, WAIT_END, WAIT_UPGRADE, WAIT_LOCK, WAIT_UNLOCK };
 
 struct client {
 	int fd; /* -1: a free place */
@@ -69,6 +71,7 @@ struct worker {
 	bool is_ready;
 	bool is_new;			/* of the program that an upgrade was to change to */
 	struct handoff_sandbox sandbox; /* once it is ready */
+	bool is_locked;			/* it has no keys */
 };
 
 /* What the last look at the active worker saw (recover.c). */
@@ -89,6 +92,25 @@ struct upgrade {
 	bool is_ending_old;    /* killed on purpose */
 	int64_t writers_until; /* files may be open for writing */
 	int64_t next;	       /* when to ask again, or to give up preparing, or NO_DEADLINE */
+};
+
+/*
+ * From one kind of worker to the other (lock.c):
+ *   LOCKING: PREPARING --ready--> DRAINING --no writers, 2 s--> LEAVING --gone--> SETTLING --> NONE
+ *   UNLOCKING: PREPARING --ready--> LEAVING --gone--> NONE
+ */
+enum lock_step { LOCK_NONE, LOCK_PREPARING, LOCK_DRAINING, LOCK_LEAVING, LOCK_SETTLING };
+
+struct lock {
+	enum lock_step step;
+	bool is_unlocking;
+	struct worker candidate;	/* while PREPARING; then it is the standby */
+	int root;			/* what the candidate has passed on, or -1 */
+	int64_t until;			/* of the step */
+	int64_t next;			/* when to look again, or NO_DEADLINE */
+	bool is_confirmed;		/* SETTLING: the worker without keys answers */
+	pid_t sweeper;			/* SETTLING: 0 when it is through */
+	struct handoff_message warning; /* about the store that is unlocked; code 0: none */
 };
 
 #define SUSPECTS_MAX 16
@@ -122,6 +144,7 @@ struct supervisor {
 	int64_t start_at;	    /* of the next standby; NO_DEADLINE: none is to be started */
 	struct watch watch;
 	struct upgrade upgrade;
+	struct lock locking;
 	struct suspect suspects[SUSPECTS_MAX];
 	unsigned next_suspect;
 	int root; /* what unlocks the store again; -1 before the first worker has unlocked it */
@@ -165,21 +188,37 @@ void supervisor_part(struct supervisor *supervisor);
 
 /* worker.c */
 
-/* secret, how it unlocks (an enum vault_unlock_kind): what the worker is given to open the store with. */
-int worker_start(struct supervisor *supervisor, struct worker *worker, int secret, uint32_t unlock_kind,
+/* What the worker is given to open the store with: secret, -1 for nothing, how it unlocks (an enum
+ * vault_unlock_kind), and flags of the handoff beside those of the mount. */
+struct worker_secret {
+	int fd;
+	uint32_t unlock_kind;
+	int32_t flags;
+};
+int worker_start(struct supervisor *supervisor, struct worker *worker, const struct worker_secret *secret,
 		 struct failure *reterr);
 int worker_send(const struct worker *worker, enum handoff_kind kind, const int *fds, unsigned n_fds);
 /* Takes all messages that are there. */
 void worker_read(struct supervisor *supervisor, struct worker *worker);
 /* Notes when, too. One that is not there is fine. */
 void worker_kill(struct worker *worker);
+/* Kills it, and waits until it is gone; one that is not there is fine. */
+void worker_end(struct worker *worker);
+/* A standby, which wipes what it has when it sees that it is not wanted; or else the same. */
+void worker_dismiss(struct worker *worker);
 /* It is gone, and was waited for. */
 void worker_forget(struct worker *worker);
 
 /* start.c */
 
 void start_on_unlocked(struct supervisor *supervisor, const struct handoff_message *message);
-void start_on_ready(struct supervisor *supervisor);
+void start_on_ready(struct supervisor *supervisor, const struct handoff_message *message);
+/* The flight record of a new mount. What start_lock_memory says, -EMFILE, -ENOMEM. */
+int start_make_record(struct supervisor *supervisor, struct failure *reterr);
+/* Locks what this process has in plain, the flight record. -EPERM: that is not possible, and not allowed. */
+int start_lock_memory(struct supervisor *supervisor, struct failure *reterr);
+/* A worker is ready: whether it could. */
+void start_note_memory(struct supervisor *supervisor, const struct handoff_message *message);
 /* The device, the greeting and the flight record, for a worker that has unlocked the store. */
 int start_mounted(struct supervisor *supervisor, const struct worker *worker);
 void start_on_failed(struct supervisor *supervisor, const struct handoff_message *message);
@@ -190,7 +229,7 @@ void start_on_failed(struct supervisor *supervisor, const struct handoff_message
 void recover_keep_standby(struct supervisor *supervisor);
 /* The standby has unlocked the store, or is ready, or has failed. */
 void recover_on_unlocked(struct supervisor *supervisor);
-void recover_on_ready(struct supervisor *supervisor);
+void recover_on_ready(struct supervisor *supervisor, const struct handoff_message *message);
 void recover_on_failed(struct supervisor *supervisor, const struct handoff_message *message);
 /* Its wait status: a successor takes over, or the mount is over. */
 void recover_on_active_gone(struct supervisor *supervisor, int status);
@@ -201,6 +240,8 @@ void recover_on_nobody(struct supervisor *supervisor);
  * it can't be waited for. */
 void recover_watch(struct supervisor *supervisor);
 
+/* The standby, which is ready, takes the place of the active one, which is gone. */
+void recover_promote(struct supervisor *supervisor);
 /* Lets the active worker serve. */
 void recover_go(struct supervisor *supervisor);
 
@@ -211,7 +252,10 @@ static inline bool is_adopting(const struct supervise_config *config)
 	return config->adopted != 0 || config->held[0] >= 0;
 }
 
-/* The mount, from the worker that serves it, or as it was kept; the new worker has unlocked the store. */
+/* What there is of the mount, from the worker that serves it, or as it was kept; before there is a new one.
+ */
+int adopt_take(struct supervisor *supervisor, struct failure *reterr);
+/* The mount: the new worker has unlocked the store. */
 int adopt_mount(struct supervisor *supervisor, struct failure *reterr);
 /* A kept mount that is not to be served after all. */
 void adopt_give_up(struct supervisor *supervisor);
@@ -238,6 +282,40 @@ void upgrade_hand_over(struct supervisor *supervisor);
 void upgrade_on_counts(struct supervisor *supervisor);
 void upgrade_end_old(struct supervisor *supervisor);
 
+/* lock.c */
+
+static inline bool is_locked(const struct supervisor *supervisor)
+{
+	return supervisor->status.locked_since != 0;
+}
+
+/* A client has asked for it: begins, or answers. */
+void lock_start(struct supervisor *supervisor);
+/* secret is taken over. */
+void unlock_start(struct supervisor *supervisor, int secret, uint32_t unlock_kind);
+/* What the candidate says; *fd may be taken. */
+void lock_on_message(struct supervisor *supervisor, const struct handoff_message *message, int *fd);
+void lock_on_candidate_gone(struct supervisor *supervisor);
+void lock_on_counts(struct supervisor *supervisor);
+/* A standby has become the active worker, and is about to be told: whether there are keys may change. */
+void lock_on_promoted(struct supervisor *supervisor);
+/* It serves. */
+void lock_on_serving(struct supervisor *supervisor);
+void lock_on_swept(struct supervisor *supervisor);
+/* locking.next has come, or a client has gone. */
+void lock_expire(struct supervisor *supervisor);
+/* It comes to nothing, since the mount ends. */
+void lock_give_up(struct supervisor *supervisor);
+
+/* sweep.c */
+
+/*
+ * Has the kernel drop the pages of all files in the flight record (filled), and forgets those.  It may wait
+ * for a worker, so it is done by a child, whose process number is returned; 0: there is nothing to drop.
+ * -errno
+ */
+pid_t sweep_start(struct supervisor *supervisor);
+
 /* clients.c */
 
 void clients_init(struct supervisor *supervisor);
@@ -250,6 +328,7 @@ int64_t clients_deadline(const struct supervisor *supervisor);
 void clients_expire(struct supervisor *supervisor, int64_t now);
 /* One packet to all who wait for that; they are dropped. */
 void clients_answer(struct supervisor *supervisor, enum client_wait wait, struct bytes packet);
+bool clients_have(const struct supervisor *supervisor, enum client_wait wait);
 /* All is over: answers those who wait for it, and drops all. */
 void clients_end(struct supervisor *supervisor);
 

@@ -29,7 +29,7 @@
 #define ASK_AGAIN_MS  50
 
 #define STATE_MAGIC   "keyfsup"
-#define STATE_VERSION 3
+#define STATE_VERSION 4
 #define STATE_FDS     9
 
 /* What is handed over: the memfd has this and nothing else. The version changes whenever it does. */
@@ -152,17 +152,6 @@ static int ask(struct supervisor *supervisor, int state)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENOEXEC;
 }
 
-static void end_standby(struct supervisor *supervisor)
-{
-	int status;
-
-	if (supervisor->standby.pid == 0)
-		return;
-	(void)kill(supervisor->standby.pid, SIGKILL);
-	(void)child_wait(supervisor->standby.pid, clock_ms() + KILLED_MS, &status);
-	worker_forget(&supervisor->standby);
-}
-
 void upgrade_start(struct supervisor *supervisor)
 {
 	CLEANUP(cleanup_close) int state = -1;
@@ -170,6 +159,10 @@ void upgrade_start(struct supervisor *supervisor)
 
 	if (supervisor->upgrade.is_wanted || supervisor->upgrade.is_preparing)
 		return; /* one is under way: what comes of it is the answer */
+	if (supervisor->locking.step != LOCK_NONE) {
+		upgrade_answer(supervisor, -EAGAIN, "the mount is being locked or unlocked");
+		return;
+	}
 	if (supervisor->phase != PHASE_SERVING || supervisor->active.pid == 0) {
 		upgrade_answer(supervisor, -EAGAIN, "the mount is not in a state to be upgraded");
 		return;
@@ -184,7 +177,7 @@ void upgrade_start(struct supervisor *supervisor)
 				       : "the program that is installed now cannot take this mount over");
 		return;
 	}
-	end_standby(supervisor);
+	worker_end(&supervisor->standby);
 	supervisor->upgrade.is_preparing = true;
 	supervisor->upgrade.next = clock_ms() + PREPARE_MS;
 	supervisor->n_failures = 0; /* those were the old program's */
@@ -195,7 +188,7 @@ void upgrade_start(struct supervisor *supervisor)
 void upgrade_refuse(struct supervisor *supervisor, int code, const char *what)
 {
 	upgrade_answer(supervisor, code, what);
-	end_standby(supervisor);
+	worker_end(&supervisor->standby);
 	recover_keep_standby(supervisor);
 }
 
@@ -260,6 +253,7 @@ int upgrade_resume(int fd, struct supervise_config *ret_config, struct superviso
 		.held = {-1, -1, -1},
 		.read_only = state.read_only,
 		.allow_other = state.allow_other,
+		.allow_unlocked = supervisor->status.allows_unlocked,
 		.foreground = state.foreground,
 		.root_unlock_kind = state.root_unlock_kind,
 		.lock = state.fds[0],
@@ -276,6 +270,7 @@ int upgrade_resume(int fd, struct supervise_config *ret_config, struct superviso
 	supervisor->active.pid = state.worker_pid;
 	supervisor->active.is_ready = true;
 	supervisor->active.sandbox = supervisor->status.sandbox;
+	supervisor->active.is_locked = supervisor->standby.is_locked = is_locked(supervisor);
 	supervisor->standby.pid = state.standby_pid;
 	supervisor->standby.sandbox = state.standby_sandbox;
 	supervisor->standby.is_ready = state.standby_pid != 0;
@@ -286,7 +281,8 @@ int upgrade_resume(int fd, struct supervise_config *ret_config, struct superviso
 	supervisor->phase = PHASE_SERVING;
 	supervisor->upgrade = (struct upgrade){
 		.is_wanted = true, .writers_until = clock_ms() + WRITERS_MS, .next = NO_DEADLINE};
-	return flight_map(supervisor->flight_fd, &supervisor->flight);
+	r = flight_map(supervisor->flight_fd, &supervisor->flight);
+	return r < 0 ? r : start_lock_memory(supervisor, NULL);
 }
 
 /* --- from the old worker to the new one --- */

@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
+#define GOING_MS 300 /* for a standby that is not wanted; the supervisor does nothing else meanwhile */
+
 /* Puts the two descriptors where the handoff says, and closes all others above standard error. */
 static int arrange_fds(int control, int secret)
 {
@@ -36,19 +38,21 @@ static void become_worker(const char *program, const char *store, int control, i
 	_exit(1);
 }
 
-int worker_start(struct supervisor *supervisor, struct worker *worker, int secret, uint32_t unlock_kind,
+int worker_start(struct supervisor *supervisor, struct worker *worker, const struct worker_secret *secret,
 		 struct failure *reterr)
 {
-	CLEANUP(cleanup_close) int ours = -1, theirs = -1;
+	CLEANUP(cleanup_close) int ours = -1, theirs = -1, nothing = -1;
 	const struct supervise_config *config = supervisor->config;
-	struct handoff_message open = {
+	struct handoff_message how = {
 		.kind = HANDOFF_OPEN,
 		.code = (config->read_only ? HANDOFF_READ_ONLY : 0) |
 			(config->foreground ? 0 : HANDOFF_SYSLOG) |
-			(is_adopting(config) ? HANDOFF_SUCCESSOR : 0),
-		.unlock_kind = unlock_kind,
+			(is_adopting(config) ? HANDOFF_SUCCESSOR : 0) | secret->flags |
+			(supervisor->status.allows_unlocked ? HANDOFF_ALLOW_UNLOCKED : 0),
+		.unlock_kind = secret->unlock_kind,
 		.identity = {config->user, config->group},
 	};
+	const int fds[] = {supervisor->flight_fd, supervisor->state};
 	/* While an upgrade is prepared, the program that is installed now; else the one that runs here. */
 	const char *program = supervisor->upgrade.is_preparing ? config->program : "/proc/self/exe";
 	pid_t pid;
@@ -58,17 +62,21 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, int secre
 		return fail(reterr, -errno, "cannot start the worker", NULL);
 	ours = pair[0];
 	theirs = pair[1];
+	nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	pid = fork();
 	if (pid < 0)
 		return fail(reterr, -errno, "cannot start the worker", NULL);
 	if (pid == 0)
-		become_worker(program, config->store, theirs, secret);
-	*worker = (struct worker){
-		.started = clock_ms(), .pid = pid, .control = -1, .is_new = supervisor->upgrade.is_preparing};
+		become_worker(program, config->store, theirs, secret->fd < 0 ? nothing : secret->fd);
+	*worker = (struct worker){.started = clock_ms(),
+				  .pid = pid,
+				  .control = -1,
+				  .is_new = supervisor->upgrade.is_preparing,
+				  .is_locked = secret->flags & HANDOFF_LOCKED};
 	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
 		return -errno;
 	worker->control = take_fd(&ours);
-	return handoff_send(worker->control, &open, &supervisor->state, supervisor->state < 0 ? 0 : 1);
+	return handoff_send(worker->control, &how, fds, supervisor->state < 0 ? 1 : 2);
 }
 
 int worker_send(const struct worker *worker, enum handoff_kind kind, const int *fds, unsigned n_fds)
@@ -93,6 +101,7 @@ static void on_counts(struct supervisor *supervisor, const struct handoff_messag
 	supervisor->status.counts = message->counts;
 	clients_on_counts(supervisor, true);
 	upgrade_on_counts(supervisor);
+	lock_on_counts(supervisor);
 	if (supervisor->phase == PHASE_LEAVING)
 		supervisor_cut_off(supervisor, true);
 }
@@ -113,13 +122,11 @@ static void on_active(struct supervisor *supervisor, const struct handoff_messag
 	else if (message->kind == HANDOFF_UNLOCKED && supervisor->phase == PHASE_UNLOCKING)
 		start_on_unlocked(supervisor, message);
 	else if (message->kind == HANDOFF_READY && supervisor->phase == PHASE_REPLAYING)
-		start_on_ready(supervisor);
+		start_on_ready(supervisor, message);
 	else if (message->kind == HANDOFF_FAILED && supervisor->phase <= PHASE_REPLAYING)
 		start_on_failed(supervisor, message);
 	else if (message->kind == HANDOFF_COUNTS)
 		on_counts(supervisor, message);
-	else if (message->kind == HANDOFF_REFUSED)
-		on_refused(supervisor, message);
 }
 
 static void on_standby(struct supervisor *supervisor, const struct handoff_message *message)
@@ -127,11 +134,9 @@ static void on_standby(struct supervisor *supervisor, const struct handoff_messa
 	if (message->kind == HANDOFF_UNLOCKED)
 		recover_on_unlocked(supervisor);
 	else if (message->kind == HANDOFF_READY)
-		recover_on_ready(supervisor);
+		recover_on_ready(supervisor, message);
 	else if (message->kind == HANDOFF_FAILED)
 		recover_on_failed(supervisor, message);
-	else if (message->kind == HANDOFF_REFUSED)
-		on_refused(supervisor, message);
 }
 
 void worker_read(struct supervisor *supervisor, struct worker *worker)
@@ -147,18 +152,45 @@ void worker_read(struct supervisor *supervisor, struct worker *worker)
 			log_line(LOG_LEVEL_ERROR, "worker: message not understood", 0);
 		if (r < 0) {
 			(void)close(take_fd(&worker->control));
-			if (worker == &supervisor->standby) /* one that can't be talked to is none */
+			if (worker != &supervisor->active) /* one that can't be talked to is none */
 				worker_kill(worker);
 			return;
 		}
 		if (message.kind == HANDOFF_READY)
 			worker->sandbox = message.sandbox;
+		if (message.kind == HANDOFF_REFUSED)
+			on_refused(supervisor, &message);
 		if (worker == &supervisor->active)
 			on_active(supervisor, &message, &fds[0]);
+		else if (worker == &supervisor->locking.candidate)
+			lock_on_message(supervisor, &message, &fds[0]);
 		else
 			on_standby(supervisor, &message);
 		handoff_close_fds(fds);
 	}
+}
+
+void worker_end(struct worker *worker)
+{
+	int status;
+
+	if (worker->pid == 0)
+		return;
+	(void)kill(worker->pid, SIGKILL);
+	(void)child_wait(worker->pid, clock_ms() + KILLED_MS, &status);
+	worker_forget(worker);
+}
+
+void worker_dismiss(struct worker *worker)
+{
+	int status;
+
+	if (worker->pid == 0)
+		return;
+	cleanup_close(&worker->control);
+	worker->control = -1;
+	(void)child_wait(worker->pid, clock_ms() + GOING_MS, &status);
+	worker_forget(worker);
 }
 
 void worker_forget(struct worker *worker)

@@ -81,7 +81,7 @@ def test_every_page_is_installed():
 
 
 def test_every_verb_has_a_page_and_every_page_a_verb():
-    assert {f"keyfs-{verb}.1" for verb in verbs()} | {"keyfs.1", "keyfs.5"} == set(PAGES)
+    assert {f"keyfs-{verb}.1" for verb in verbs()} | {"keyfs.1", "keyfs.5", "keyfs.7"} == set(PAGES)
 
 
 def test_the_overview_names_every_verb():
@@ -132,6 +132,36 @@ def test_every_reserved_name_is_documented():
     names = re.findall(r'"(\S+)"', table)
     text = re.search(r"^These names are reserved.*?\n((?:until.*\n|\.Li .*\n)*)", source("keyfs.5"), re.M)[0]
     assert names and re.findall(r"^\.Li (\S+)", text, re.M) == names
+
+
+# --- the promises ---
+
+
+def promises():
+    """[(who, [(file, [functions in it]), ...])] of keyfs(7)."""
+    found = []
+    for item in re.split(r"^\.It ", section("keyfs.7", "WHO IS HELD OFF"), flags=re.M)[1:]:
+        lines = re.findall(r"^\.Dl (tests/\S+?)(?:: (.*))?$", item, re.M)
+        found.append((item.splitlines()[0], [(path, names.split(", ") if names else []) for path, names in lines]))
+    return found
+
+
+def test_every_promise_names_tests_that_are_there():
+    assert len(promises()) > 10
+    for who, shown in promises():
+        assert shown, f"nothing shows that this one is held off: {who}"
+        for path, names in shown:
+            assert (ROOT / path).is_file(), f"{who}: {path}"
+            there = re.findall(r"^(?:def|static void) (\w+)\(", (ROOT / path).read_text(), re.M)
+            assert set(names) <= set(there), f"{who}: {path}: {sorted(set(names) - set(there))}"
+            assert names or path.startswith("tests/fuzz/"), f"{who}: {path}: which of its tests?"
+
+
+def test_a_test_is_named_nowhere_else_in_the_page_of_promises():
+    """So that none is left out of the check above."""
+    named = re.findall(r"\btest_\w+", source("keyfs.7"))
+    checked = [name for _, shown in promises() for path, names in shown for name in (path, *names)]
+    assert sorted(named) == sorted(re.findall(r"\btest_\w+", " ".join(checked)))
 
 
 # --- the examples ---

@@ -91,6 +91,65 @@ def test_no_value_stays_in_memory(mount):
     assert found == {"supervisor": {}, "worker": {}, "standby": {}}
 
 
+def use_names(kf):
+    """{what was done with it: a name}: of services, keys, variables, drafts and attributes, also refused ones."""
+    names = {}
+
+    def name(what):
+        names[what] = f"{what}{secrets.token_hex(12)}"
+        return names[what]
+
+    def refused(call, *arguments):
+        with pytest.raises(OSError):
+            call(*arguments)
+
+    service, key = name("service"), name("key")
+    os.makedirs(kf / service / "custom" / key)
+    os.makedirs(kf / service / "cos" / name("incomplete"))
+    variable = kf / service / "custom" / key / name("variable")
+    write(variable, b"v")
+    os.setxattr(variable, f"user.{name('xattr')}", name("xattrvalue").encode())
+    draft = variable.with_name(f".{name('draft')}")
+    write(draft, b"v")
+    os.rename(draft, variable.with_name(name("wasdraft")))
+    os.rename(variable.parent, variable.parent.with_name(name("keyrenamed")))
+    os.rename(kf / service, kf / name("servicerenamed"))
+    key = kf / names["servicerenamed"] / "custom" / names["keyrenamed"]
+    for call in (os.stat, os.mkdir, os.unlink, os.rmdir):
+        refused(call, key / name(f"no{call.__name__}"))
+    refused(os.mkdir, kf / names["servicerenamed"] / name("notype"))
+    refused(os.getxattr, key, f"user.{name('noxattr')}")
+    refused(os.symlink, name("target"), key / name("link"))
+    write(key / name("removed"), b"v")
+    os.unlink(key / names["removed"])
+    os.mkdir(kf / name("noservice"))
+    os.rmdir(kf / names["noservice"])
+    with open(key / name("open"), "wb", buffering=0) as file:
+        file.write(b"half")
+        os.setxattr(key / names["open"], f"user.{name('pending')}", b"v")
+    with subprocess.Popen(["sh", "-c", f'exec 3> "$1/{name("killed")}"; cat >&3; kill -9 $$', "sh", key], stdin=-1) as writer:
+        writer.communicate(b"half")
+    subprocess.run(["ls", "-lR", kf.mnt], check=True, stdout=subprocess.DEVNULL)
+    os.listxattr(key / names["variable"])
+    assert names["incomplete"] in kf.ok("check", kf.mnt)
+    return {what: name.encode() for what, name in names.items()}
+
+
+def test_names_are_in_locked_memory_alone(mount):
+    """Those that were read lately stay in the arena, and what was on the stack of the two that answer stays there."""
+    names = use_names(mount)
+    assert len(names) > 20
+    until_idle()
+    found = {name: places_of(pid, list(names.values())) for name, pid in processes(mount).items()}
+    assert (found["supervisor"], found["standby"]) == ({}, {})
+    assert names["variable"] in found["worker"], "the scan does not find what must be there"
+    for what, name in names.items():
+        for mapping in found["worker"].get(name, []):
+            assert mapping[2] in ("", "[stack]") and mapping[3] > 0, f"{what}: {mapping}"
+    never = [what for what in names if what.startswith("no") or what in ("target", "link", "xattrvalue")]
+    assert [what for what in never if len(found["worker"].get(names[what], [])) > 1] == []
+
+
 def test_the_scan_would_find_one(mount):
     """While a file is open on it, a value is in the worker's arena."""
     value = canary()

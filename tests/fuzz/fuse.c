@@ -29,6 +29,7 @@ enum option {
 	IS_READ_ONLY = 2,
 	IS_UNVERIFIED = 4, /* until all were sent */
 	IS_TOGETHER = 8,   /* some are sent before the first is waited for */
+	IS_LOCKING = 16,   /* every other worker has no keys */
 };
 
 enum { OP_TAKE_OVER = 255, OP_AGAIN = 254 };
@@ -104,6 +105,7 @@ struct known {
 
 struct mount {
 	unsigned options;
+	bool is_locked;
 	struct fs *fs;
 	pthread_t loop;
 	int kernel; /* our end */
@@ -210,8 +212,10 @@ static void start_worker(struct mount *mount, bool is_first)
 	struct fs_config config = {
 		.witness = -1,
 		.arena = fuzz_arena(),
-		.reader = open_session(STORE_READ),
-		.writer = mount->options & IS_READ_ONLY ? NULL : open_session(STORE_WRITE),
+		.reader = mount->is_locked ? NULL : open_session(STORE_READ),
+		.writer =
+			mount->is_locked || mount->options & IS_READ_ONLY ? NULL : open_session(STORE_WRITE),
+		.is_locked = mount->is_locked,
 		.anchors = -1,
 		.flight = flight,
 		.has_journal = mount->options & HAS_JOURNAL,
@@ -273,6 +277,20 @@ static void learn_from(struct mount *mount, uint32_t opcode, size_t len)
 	}
 }
 
+/* Nothing that needs a key succeeds. */
+static bool is_of_locked(uint32_t opcode, int error)
+{
+	static const uint32_t without_key[] = {FUSE_GETATTR, FUSE_STATFS,     FUSE_RELEASE, FUSE_FLUSH,
+					       FUSE_FSYNC,   FUSE_RELEASEDIR, FUSE_ACCESS,  52};
+
+	if (error != 0)
+		return error == -ENOKEY || error == -EIO || error == -EOPNOTSUPP;
+	for (size_t i = 0; i < sizeof(without_key) / sizeof(*without_key); i++)
+		if (without_key[i] == opcode)
+			return true;
+	return false;
+}
+
 static void take_answer(struct mount *mount)
 {
 	const struct fuse_out_header *out = (const void *)reply;
@@ -287,6 +305,7 @@ static void take_answer(struct mount *mount)
 	MUST(i < mount->n_waiting);
 	MUST(out->error <= 0 && out->error > -4096);
 	MUST(out->error == 0 || out->len == sizeof(*out));
+	MUST(!mount->is_locked || is_of_locked(mount->waiting[i].opcode, out->error));
 	MUST(out->error != -ENOSYS || may_be_unknown(mount->waiting[i].opcode));
 	if (out->error == 0 && !(out->unique & FLIGHT_RESENT))
 		learn_from(mount, mount->waiting[i].opcode, (size_t)n);
@@ -440,6 +459,7 @@ static void take_over(struct mount *mount)
 	end_interrupts(mount);
 	memcpy(request, before, sizeof(before));
 	end_worker(mount);
+	mount->is_locked = mount->options & IS_LOCKING && !mount->is_locked;
 	start_worker(mount, false);
 }
 

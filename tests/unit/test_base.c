@@ -3,6 +3,7 @@
 #include "flight.h"
 #include "le.h"
 #include "secret.h"
+#include "stack.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -338,6 +340,18 @@ static void arena_is_locked_and_never_dumped(void **state)
 	assert_non_null(strstr(flags, " wf")); /* wiped on fork */
 }
 
+static bool goes_on_unlocked(void)
+{
+	struct arena *arena = NULL;
+	bool is_as_asked;
+
+	if (arena_new_unlocked(ARENA_SIZE, &arena, NULL) < 0)
+		return false;
+	is_as_asked = !arena_is_locked(arena) && arena_size(arena) == ARENA_SIZE;
+	arena_free(arena);
+	return is_as_asked;
+}
+
 /* In a child without the capability that lifts the limit: 0 is the expected answer. */
 static int under_a_limit(rlim_t limit, int expected, size_t at_most)
 {
@@ -351,8 +365,10 @@ static int under_a_limit(rlim_t limit, int expected, size_t at_most)
 	r = arena_new(ARENA_SIZE, &arena, &failure);
 	if (r != expected)
 		return 3;
+	if (r < 0 && (arena || !failure.what || !failure.hint))
+		return 4;
 	if (r < 0)
-		return arena || !failure.what || !failure.hint ? 4 : 0;
+		return goes_on_unlocked() ? 0 : 6;
 	if (arena_size(arena) < ARENA_SIZE_MIN || arena_size(arena) > at_most)
 		return 5;
 	arena_free(arena);
@@ -375,8 +391,109 @@ static void arena_takes_what_the_limit_leaves(void **state)
 {
 	(void)state;
 	assert_under_a_limit((rlim_t)8 << 20, 0, (size_t)8 << 20);
+	/* The flight record must find its place as well. */
+	assert_under_a_limit((rlim_t)8 << 20, 0, ((size_t)8 << 20) - FLIGHT_LOCKED_SIZE);
+	assert_under_a_limit((rlim_t)6 << 20, -EPERM, 0);
 	assert_under_a_limit((rlim_t)2 << 20, -EPERM, 0);
 	assert_under_a_limit(0, -EPERM, 0);
+}
+
+static void a_structure_is_zeroed_and_wiped_in_the_arena(void **state)
+{
+	size_t used = arena_used(*state);
+	unsigned char *at = arena_alloc(*state, 300);
+
+	assert_non_null(at);
+	assert_int_equal((uintptr_t)at % 8, 0);
+	assert_true(arena_used(*state) >= used + 300);
+	for (size_t i = 0; i < 300; i++)
+		assert_int_equal(at[i], 0);
+	memset(at, 'x', 300);
+	arena_dealloc(at);
+	for (size_t i = 0; i < 300; i++)
+		assert_int_equal(at[i], 0); /* still mapped, and nobody else's here */
+	assert_int_equal(arena_used(*state), used);
+	assert_null(arena_alloc(*state, SMALL));
+	arena_dealloc(NULL);
+}
+
+/* --- stacks --- */
+
+static void *look_at_stack(void *flags)
+{
+	unsigned char here = 0;
+
+	mapping_flags(&here, flags, 256);
+	return NULL;
+}
+
+static void a_stack_is_locked_and_never_dumped(void **state)
+{
+	struct locked_thread thread;
+	unsigned char *stack;
+	char flags[256] = "";
+
+	assert_int_equal(locked_stack_new(*state, &stack), 0);
+	assert_int_equal(locked_thread_start(&thread, stack, look_at_stack, flags), 0);
+	locked_thread_join(&thread);
+	assert_non_null(strstr(flags, " lo"));
+	assert_non_null(strstr(flags, " dd"));
+}
+
+struct own_stack {
+	struct arena *arena;
+	int result;
+	char flags[256];
+};
+
+static void *lock_and_look(void *argument)
+{
+	struct own_stack *own = argument;
+
+	own->result = stack_lock(own->arena, __builtin_frame_address(0));
+	return look_at_stack(own->flags);
+}
+
+static void a_thread_locks_the_stack_that_it_has(void **state)
+{
+	struct own_stack own = {.arena = *state, .result = -1};
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, lock_and_look, &own), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(own.result, 0);
+	assert_non_null(strstr(own.flags, " lo"));
+}
+
+static void *overflow(void *unused)
+{
+	volatile unsigned char deep[LOCKED_STACK_SIZE + 2048];
+
+	(void)unused;
+	deep[0] = 1;
+	return deep[0] == 2 ? unused : NULL;
+}
+
+static void what_overflows_a_stack_writes_nowhere(void **state)
+{
+	struct locked_thread thread;
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		struct arena *arena;
+		unsigned char *stack;
+
+		(void)signal(SIGSEGV, SIG_DFL);
+		if (arena_new(SMALL, &arena, NULL) == 0 && locked_stack_new(arena, &stack) == 0 &&
+		    locked_thread_start(&thread, stack, overflow, NULL) == 0)
+			locked_thread_join(&thread);
+		_exit(1);
+	}
+	(void)state;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGSEGV);
 }
 
 static void blob_copies(void **state)
@@ -487,6 +604,40 @@ static void what_one_writes_into_the_flight_record_another_reads(void **state)
 	assert_int_equal(close(fd), 0);
 }
 
+static int lock_flight_under(rlim_t limit, struct flight *flight)
+{
+	const struct rlimit rlimit = {limit, limit};
+
+	if (setrlimit(RLIMIT_MEMLOCK, &rlimit) < 0 || (geteuid() == 0 && setresuid(65534, 65534, 65534) < 0))
+		return 2;
+	return flight_lock(flight) == 0 ? 0 : 1;
+}
+
+static void a_flight_record_is_locked_or_an_error(void **state)
+{
+	static const struct {
+		rlim_t limit;
+		int expected;
+	} cases[] = {{65536, 1}, {(rlim_t)4 << 20, 0}};
+	struct flight *flight = NULL;
+	int fd = -1, status;
+
+	(void)state;
+	assert_int_equal(flight_create(&fd), 0);
+	assert_int_equal(flight_map(fd, &flight), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(lock_flight_under(cases[i].limit, flight));
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), cases[i].expected);
+	}
+	flight_unmap(flight);
+	assert_int_equal(close(fd), 0);
+}
+
 static void what_is_no_flight_record_is_refused(void **state)
 {
 	struct flight *flight = NULL;
@@ -519,6 +670,10 @@ int main(void)
 		WITH_ARENA(child_sees_nothing),
 		WITH_ARENA(arena_is_locked_and_never_dumped),
 		cmocka_unit_test(arena_takes_what_the_limit_leaves),
+		WITH_ARENA(a_structure_is_zeroed_and_wiped_in_the_arena),
+		WITH_ARENA(a_stack_is_locked_and_never_dumped),
+		WITH_ARENA(a_thread_locks_the_stack_that_it_has),
+		cmocka_unit_test(what_overflows_a_stack_writes_nowhere),
 		cmocka_unit_test(blob_copies),
 		cmocka_unit_test(blob_of_no_possible_size_is_enomem),
 		cmocka_unit_test(bytes_are_equal_by_length_and_content),
@@ -526,6 +681,7 @@ int main(void)
 		cmocka_unit_test(failure_is_filled_and_may_be_missing),
 		cmocka_unit_test(take_leaves_nothing_behind),
 		cmocka_unit_test(what_one_writes_into_the_flight_record_another_reads),
+		cmocka_unit_test(a_flight_record_is_locked_or_an_error),
 		cmocka_unit_test(what_is_no_flight_record_is_refused),
 	};
 

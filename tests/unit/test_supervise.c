@@ -1,8 +1,10 @@
 /* The supervisor's parts that need no mount: messages, the claim on a store, mount points. */
 #include "child.h"
+#include "control.h"
 #include "handoff.h"
 #include "mount_point.h"
 #include "mount_table.h"
+#include "runtime.h"
 #include "supervise.h"
 
 #include <errno.h>
@@ -17,6 +19,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -70,6 +73,35 @@ static void message_has_the_documented_layout(void **state)
 	assert_int_equal(offsetof(struct handoff_message, what), 80);
 	assert_int_equal(offsetof(struct handoff_message, hint), 272);
 	assert_int_equal(sizeof(struct handoff_message), 512);
+}
+
+/* Whoever has the other end of the socket may be of another build. */
+static void control_packets_have_the_documented_layout(void **state)
+{
+	(void)state;
+	assert_int_equal(sizeof(struct control_request), 16);
+	assert_int_equal(offsetof(struct control_request, kind), 4);
+	assert_int_equal(offsetof(struct control_request, flags), 8);
+	assert_int_equal(CONTROL_LOCK, 8);
+	assert_int_equal(CONTROL_UNLOCK, 9);
+	assert_int_equal(offsetof(struct control_status, locked_since) + sizeof(int64_t),
+			 sizeof(struct control_status));
+	assert_int_equal(offsetof(struct control_result, code), 4);
+	assert_int_equal(offsetof(struct control_result, what), 16);
+	assert_int_equal(offsetof(struct control_result, hint), 16 + HANDOFF_WHAT_SIZE);
+}
+
+static void message_to_leave_brings_nothing(void **state)
+{
+	const struct place *place = *state;
+	struct handoff_message message = {.kind = HANDOFF_LEAVE}, received;
+	int fds[HANDOFF_FDS_MAX];
+
+	assert_int_equal(handoff_send(place->ends[0], &message, NULL, 0), 0);
+	assert_int_equal(handoff_receive(place->ends[1], &received, fds), 0);
+	assert_int_equal(received.kind, HANDOFF_LEAVE);
+	assert_int_equal(handoff_send(place->ends[0], &message, place->ends, 1), 0);
+	assert_int_equal(handoff_receive(place->ends[1], &received, fds), -EPROTO);
 }
 
 static void message_brings_its_descriptors(void **state)
@@ -293,6 +325,29 @@ static void mount_table_knows_others(void **state)
 
 /* --- helper programs --- */
 
+/* So many clients wait for it already that the next one would, too. */
+static void supervisor_that_does_not_accept_keeps_nobody_waiting(void **state)
+{
+	const struct place *place = *state;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int dir = open(place->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int clients[3], r = 0;
+	unsigned n = 0;
+
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "/tmp/%s/%d", place->name, getpid());
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	while (n < 3 && (r = runtime_connect(dir, getpid(), &clients[n])) == 0)
+		n++;
+	assert_int_equal(r, -EAGAIN);
+	while (n > 0)
+		(void)close(clients[--n]);
+	(void)unlink(address.sun_path);
+	(void)close(listener);
+	(void)close(dir);
+}
+
 static void child_is_killed_at_its_deadline(void **state)
 {
 	int64_t begin = clock_ms();
@@ -314,6 +369,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(message_has_the_documented_layout),
+		cmocka_unit_test(control_packets_have_the_documented_layout),
+		cmocka_unit_test_setup_teardown(message_to_leave_brings_nothing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(message_brings_its_descriptors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(message_of_another_form_is_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(message_of_another_version_is_refused, set_up, tear_down),
@@ -327,6 +384,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(store_must_not_hide_itself, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(mount_point_is_a_directory, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(mount_table_knows_others, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(supervisor_that_does_not_accept_keeps_nobody_waiting, set_up,
+						tear_down),
 		cmocka_unit_test(child_is_killed_at_its_deadline),
 	};
 
