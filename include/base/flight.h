@@ -23,7 +23,8 @@
  *                  a WRITE has; locked in memory, and wiped when they are answered
  *   kept           sealed values that open reading handles show (fs/keep.h)
  *   root           what is shown of the mount while it is locked (fs/locked.h)
- *   filled         of which files the kernel may have pages, since they were mapped (supervise/sweep.h)
+ *   sweep          whose pages the kernel may have in its page cache, and must drop soon (fs/sweep.h).  Another process
+ *                  writes to it as well, the sweeper
  *
  * The unique number of a request is the kernel's, without FLIGHT_RESENT unless it says otherwise.
  */
@@ -36,7 +37,7 @@
 #include <stdint.h>
 
 /* Of this layout. Another one cannot be handed over to a running mount's next worker. */
-#define FLIGHT_VERSION 5
+#define FLIGHT_VERSION 6
 
 /* Marks the number of a request that the kernel sends again (FUSE_UNIQUE_RESEND, protocol 7.40). */
 #define FLIGHT_RESENT  ((uint64_t)1 << 63)
@@ -99,7 +100,9 @@ struct flight_kept {
 	atomic_uint_least64_t version; /* of the value; 0: free */
 	uint64_t ino;
 	uint32_t n_handles;
+	uint32_t n_cached; /* of them, those that read through the page cache */
 	uint32_t first_block;
+	uint32_t zero;
 	uint64_t len;
 };
 
@@ -108,6 +111,31 @@ struct flight_count {
 	atomic_uint_least64_t unique; /* 0: not valid */
 	uint32_t index;		      /* of the kept value */
 	uint32_t n_handles;	      /* what it becomes */
+	uint32_t n_cached;	      /* the same */
+	uint32_t is_cached;	      /* 1: the handle that the request is about is one of those */
+};
+
+/*
+ * Nodes with pages in the page cache.  A node's place is one of the ways of set (node id %
+ * FLIGHT_SWEEP_SETS). A set that was never touched has never been used, and takes no memory.
+ */
+#define FLIGHT_SWEEP_SETS 4096
+#define FLIGHT_SWEEP_WAYS 16
+
+struct flight_page {
+	atomic_uint_least64_t ino;
+	atomic_uint_least64_t state; /* fs/sweep.h; 0 in all bits but the time: free */
+	uint64_t version;	     /* of the value that filled a page last; 0: of no stored one */
+};
+
+struct flight_sweep {
+	atomic_uint_least64_t touched[FLIGHT_SWEEP_SETS / 64]; /* a bit for each set */
+	atomic_uint_least64_t due[FLIGHT_SWEEP_SETS / 64];     /* something in it is to be swept sometime */
+	atomic_uint is_asleep;				       /* the sweeper waits to be told */
+	atomic_uint n_wanted;				       /* how often all was to be swept at once */
+	atomic_uint n_done;				       /* and how often it was */
+	uint32_t zero;
+	struct flight_page pages[FLIGHT_SWEEP_SETS][FLIGHT_SWEEP_WAYS];
 };
 
 /* Attributes of the root, and what df shows. */
@@ -121,15 +149,6 @@ struct flight_root {
 	uint64_t used_bytes;
 	uint64_t free_bytes;
 	uint64_t n_rows;
-};
-
-/* Inodes whose pages the kernel was given. */
-#define FLIGHT_FILLED_MAX 1024
-
-struct flight_filled {
-	atomic_uint_least64_t n; /* more than the maximum: these, and nobody knows which else up to highest */
-	uint64_t highest;	 /* row id of any of them */
-	uint64_t inos[FLIGHT_FILLED_MAX];
 };
 
 #define FLIGHT_MOUNT_SIZE 12288
@@ -150,7 +169,7 @@ struct flight {
 	atomic_uint_least64_t n_resent;	  /* that came a second time */
 	atomic_uint_least64_t n_batches;  /* that the writer thread is through with */
 	atomic_uint_least64_t n_waiting;  /* requests that it has, or that wait for it */
-	atomic_uint_least64_t n_parked;	  /* that wait for the verdict on the store */
+	atomic_uint_least64_t n_parked;	  /* that wait for the verdict on the store, or for a reader */
 	atomic_uint_least64_t lost_at_ns; /* monotonic: when the last worker was found dead; 0: not waiting */
 	atomic_uint_least64_t longest_pause_ns; /* from there to the next worker's first reading */
 	atomic_uint trust; /* an enum vault_trust: what is known of the store's records as a whole */
@@ -163,8 +182,8 @@ struct flight {
 	struct flight_count count;
 	struct flight_kept kept[FLIGHT_KEPT_MAX];
 	struct flight_root root;
-	struct flight_filled filled;
 	unsigned char blocks[FLIGHT_BLOCKS][FLIGHT_BLOCK_SIZE];
+	struct flight_sweep sweep;
 };
 
 /* What a person can do when it cannot be locked. */

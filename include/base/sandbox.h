@@ -56,6 +56,10 @@ int sandbox_enter(const struct sandbox_config *config, struct sandbox *ret, stru
  */
 int sandbox_enter_witness(uid_t user, gid_t group);
 
+/* The same for the process that has the kernel drop pages (fs/sweep.h): no capability, and no file to open.
+ */
+int sandbox_enter_sweeper(uid_t user, gid_t group);
+
 /*
  * Of root's supervisor: it mounts, unmounts, and starts and ends workers of any user; all other capabilities
  * go, for its children and later programs too.  Others' supervisors need fusermount3, which is setuid, and

@@ -139,6 +139,14 @@ struct store_backend {
 	int (*node_next)(struct store *store, uint64_t parent, uint16_t kind, uint64_t after,
 			 struct store_node *ret);
 	/*
+	 * The same, for many in a row: after the one that came last, the next is at hand.  All of them, and
+	 * whatever else is read meanwhile, are read from one state of the store, which is held until
+	 * list_end, or until there are no more.  Not in a session that changes anything meanwhile.
+	 */
+	int (*node_list)(struct store *store, uint64_t parent, uint16_t kind, uint64_t after,
+			 struct store_node *ret);
+	void (*list_end)(struct store *store);
+	/*
 	 * Any node, by id, above after: the order of verification.  In a session that salvages, when after is
 	 * the id that came last: the one that is stored behind it, whose id may be any.
 	 */

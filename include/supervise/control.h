@@ -21,6 +21,9 @@
  * of kind CONTROL_DONE
  *   SLOT    one struct control_slot_result.  The request is followed by a packet with the change, which is
  * passed on unread (struct vault_slot_change): the worker is the one that writes
+ *   MASTER  one struct control_slot_result.  The request is followed by a packet with the change, passed on
+ * unread (struct vault_master_change), and two descriptors: what unlocks the store while it is changed, and
+ * after it REKEY   as CHECK, of kinds PROGRESS and DONE.  The request is followed by one struct control_rekey
  */
 #ifndef KEYFS_SUPERVISE_CONTROL_H
 #define KEYFS_SUPERVISE_CONTROL_H
@@ -45,6 +48,8 @@ enum control_kind {
 	CONTROL_SLOT,
 	CONTROL_LOCK,
 	CONTROL_UNLOCK,
+	CONTROL_REKEY,
+	CONTROL_MASTER,
 };
 
 enum control_flag {
@@ -91,7 +96,8 @@ struct control_status {
 	uint8_t has_anchor;
 	uint8_t allows_unlocked;    /* memory: the mount was asked to go on where it cannot be locked */
 	uint8_t is_memory_unlocked; /* so it is: of this supervisor, or of a worker */
-	uint8_t zero[3];
+	uint8_t is_cached;	    /* small values are read through the page cache */
+	uint8_t zero[2];
 	char release[32];		     /* the version of the program, ended by a NUL */
 	char last_death[CONTROL_DEATH_SIZE]; /* why the last worker ended; empty if none did. Ended by a NUL
 					      */
@@ -135,6 +141,26 @@ struct control_finding {
 	uint64_t c;
 	char text[CONTROL_TEXT_SIZE]; /* ended by a NUL */
 };
+
+enum control_rekey_what {
+	CONTROL_REKEY_ALL = 1, /* new data keys; an interrupted rekey is finished instead */
+	CONTROL_REKEY_RESUME,  /* the same, and nothing else is begun */
+	CONTROL_SHRED,	       /* the service called name */
+};
+
+#define CONTROL_NAME_SIZE 136
+
+/*
+ * PROGRESS: a of b rows, c as at the end.  DONE: code; a the rows of a shredded service, c of a rekey: 1 an
+ * interrupted one was finished, 2 there was none to finish.
+ */
+struct control_rekey {
+	uint32_t version;
+	uint32_t what;
+	char name[CONTROL_NAME_SIZE]; /* ended by a NUL; empty if there is none */
+};
+
+_Static_assert(sizeof(struct control_rekey) == 144, "no holes");
 
 /* --- the client's side; nobody there is -ENOENT --- */
 
@@ -191,6 +217,12 @@ int control_receive_finding(int socket, struct control_finding *ret);
  */
 int control_slot(pid_t supervisor, struct bytes change, uint64_t *ret_number);
 
+/* Begins it; how it goes comes from *ret_socket, as of a check. version is filled in. */
+int control_rekey(pid_t supervisor, const struct control_rekey *rekey, int *ret_socket);
+
+/* The same for a change of the master key; fds stay the caller's. -EAGAIN, -EPIPE, -ETIMEDOUT: as above. */
+int control_master(pid_t supervisor, struct bytes change, const int fds[2]);
+
 /* What a worker without a supervisor has: fuse descriptor, FUSE_INIT, flight record, lock; the caller's. */
 int control_adopt(pid_t supervisor, int ret_fds[4]);
 /* Ends that worker. */
@@ -204,6 +236,10 @@ int control_accept(int listener);
 enum control_kind control_receive_request(int client);
 /* The packet that follows a SLOT, of exactly size bytes; waits two seconds at most. */
 int control_receive_change(int client, void *ret, size_t size);
+/* The packet that follows a MASTER; the descriptors are the caller's, -1 where there is none. */
+int control_receive_master(int client, void *ret, size_t size, int ret_fds[HANDOFF_FDS_MAX]);
+/* A finding for a client that may not read: it is not waited for. */
+void control_tell_finding(int socket, const struct control_finding *finding);
 /* One packet. */
 int control_answer(int client, const void *answer, size_t size, const int *fds, unsigned n_fds);
 

@@ -22,6 +22,10 @@
  *                                     <------ COUNTS
  *   CHECK + the socket of a client    ------> answers that client itself, as control.h says
  *   SLOT + the socket of a client     ------> the same
+ *   REKEY + the socket of a client    ------> the same
+ *   MASTER + the socket of a client   ------> the same; before it commits and after it:
+ *                                     <------ ROOT + what unlocks the store from now on: the standby is
+ * replaced
  *                                     <------ REFUSED, and ends: a system call that it may not make
  * (sandbox.h)
  *   LEAVE                             ------> carries out what it has, wipes its keys, and ends
@@ -45,8 +49,8 @@
  *         handoff_sandbox (READY); else 0
  *  80 192 what went wrong, ended by a NUL (FAILED, UNLOCKED), else 0
  * 272 240 hint, the same
- * Descriptors travel beside it (SCM_RIGHTS): two with START and GO, one with ROOT, CHECK and SLOT, one or
- * two with OPEN (the flight record, and the state directory if there is one), none otherwise.
+ * Descriptors travel beside it (SCM_RIGHTS): two with START and GO, one with ROOT, CHECK, SLOT, REKEY and
+ * MASTER, one or two with OPEN (the flight record, and the state directory if there is one), none otherwise.
  *
  * Errors: -EPROTO not a message of this version, -EPIPE the other side is gone, -EAGAIN it does not read.
  */
@@ -80,6 +84,8 @@ enum handoff_kind {
 	HANDOFF_SLOT,
 	HANDOFF_REFUSED,
 	HANDOFF_LEAVE,
+	HANDOFF_REKEY,
+	HANDOFF_MASTER,
 	HANDOFF_KIND_END,
 };
 
@@ -90,6 +96,7 @@ enum handoff_flag {
 	HANDOFF_JOURNAL = 4,   /* the kernel does not send requests again, so they are kept (fs.h) */
 	HANDOFF_LOCKED = 16,   /* it has no keys, and is given none */
 	HANDOFF_EXAMINE = 32,  /* the store is examined as before a mount: it was locked */
+	HANDOFF_CACHE = 64,    /* small values are read through the page cache (fs.h) */
 
 	HANDOFF_ALLOW_UNLOCKED = 0x100,	 /* where memory cannot be locked, to go on */
 	HANDOFF_MEMORY_UNLOCKED = 0x200, /* READY alone: so it is */

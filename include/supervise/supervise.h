@@ -53,6 +53,7 @@ struct supervise_config {
 	uid_t user;		/* who the workers are: the store's owner */
 	gid_t group;
 	bool read_only;
+	bool cache;	  /* the worker is told so (fs.h) */
 	bool allow_other; /* asked for; root always has it */
 	pid_t adopted;	  /* the supervisor of this mount that was killed (control.h); 0: it is a new mount */
 	pid_t adopted_worker;	  /* that goes on; 0: there is none */
@@ -83,9 +84,9 @@ struct supervise_outcome {
  * opened. */
 void supervise_take_held(int ret_held[SUPERVISE_HELD]);
 /* Whether it is all of a mount of that store at that place, both resolved, which is still there.
- * *ret_read_only: how it was mounted. */
+ * *ret_read_only, *ret_cache: how it was mounted. */
 bool supervise_can_adopt(const int held[SUPERVISE_HELD], const char *store, const char *mountpoint,
-			 bool *ret_read_only);
+			 bool *ret_read_only, bool *ret_cache);
 /*
  * It is not, or is of another version: the manager forgets it, what of it is mounted at that place is taken
  * away, without asking it anything, and all of it is closed and -1.

@@ -201,7 +201,8 @@ int vault_unlock(struct store *store, const struct vault_unlock *unlock, struct 
 		 struct vault_keys **ret, struct failure *reterr);
 /*
  * The same, and what opens the store again without a slot (VAULT_BY_ROOT), for another process to have: the
- * number of the master key (u32, little endian) and the key.
+ * number of the master key (u32, little endian) and the key.  VAULT_BY_ROOT takes two of them as well, one
+ * after the other: while the master key is changed it is one of the two.
  */
 int vault_unlock_root(struct store *store, const struct vault_unlock *unlock, struct arena *arena,
 		      struct vault_keys **ret, struct secret **ret_root, struct failure *reterr);
@@ -292,6 +293,52 @@ int vault_slot_change(struct vault *vault, const struct vault_slot_change *chang
  * -ENOMEM. */
 int vault_recovery_new(struct arena *arena, struct secret **ret_bytes, struct secret **ret_text);
 
+/* --- a new master key --- */
+
+struct vault_master_slot {
+	uint64_t number;
+	unsigned char was[VAULT_SLOT_HASH_SIZE]; /* H(the slot that is there) */
+	unsigned char body[VAULT_SLOT_SIZE];	 /* its successor; zeros: it is dropped */
+};
+
+/*
+ * A new master key, ready to be carried out by whoever writes: nothing in it is secret. bundle has a new key
+ * that wraps the data keys; its other keys are those of before.  Every slot that the store has is in slots.
+ * proof as in vault_slot_change, with 4.
+ */
+#define VAULT_BUNDLE_SIZE 200 /* SEAL_BUNDLE_SIZE */
+
+struct vault_master_change {
+	uint32_t number; /* of the new master key: one more than the old one's */
+	uint32_t n_slots;
+	unsigned char bundle[VAULT_BUNDLE_SIZE];
+	struct vault_master_slot slots[VAULT_SLOTS_MAX];
+	unsigned char proof[VAULT_SLOT_HASH_SIZE];
+};
+
+/* Begins one, with a random key. root is the old one; *ret_root, of the same form, the new one. */
+int vault_master_new(const struct vault_keys *keys, const struct secret *root,
+		     struct vault_master_change *ret, struct secret **ret_root);
+/*
+ * Adds the slot of that number: for this secret, with the label, type and costs that it has, and a new salt;
+ * a recovery code's for these new bytes.  secret NULL: it is dropped. -ENOENT: it has no such slot.
+ */
+int vault_master_slot(struct vault *vault, const struct secret *new_root, uint64_t number,
+		      const struct bytes *secret, struct vault_master_change *change);
+/* All slots are in it. */
+void vault_master_prove(const struct vault_keys *keys, struct vault_master_change *change);
+/*
+ * Carries it out, inside a transaction: bundle and slots replaced, all data keys wrapped anew.  The keys of
+ * this store's sessions stay usable, before and after the commit.
+ *
+ * -EAGAIN: the slots or the master key are not those it was made for. -EKEYREJECTED, -EINVAL as of
+ * vault_slot_change; -EPERM: no slot would be left.
+ */
+int vault_master_change(struct vault *vault, const struct vault_master_change *change,
+			const struct secret *new_root);
+/* 1: the store's master key is not the one that these keys were unlocked by. Or -errno. */
+int vault_has_new_master(struct vault *vault);
+
 /* --- sessions --- */
 
 /* Takes the session store over; it is closed with the vault (also when this fails). keys are borrowed. */
@@ -345,6 +392,13 @@ int vault_lookup(struct vault *vault, uint64_t dir, struct bytes name, struct va
 
 /* The entry of dir with the lowest id above after; -ENOENT at the end. Ids are offsets that stay valid. */
 int vault_next(struct vault *vault, const struct vault_entry *dir, uint64_t after, struct vault_entry *ret);
+
+/*
+ * Between the two, vault_next finds the entry after the one that it gave last without looking for it again.
+ * Of a session that changes nothing; what it reads meanwhile may be as old as the first entry.
+ */
+void vault_list_begin(struct vault *vault);
+void vault_list_end(struct vault *vault);
 
 /* The field and its value as written. -ENOENT when id is no live field. */
 int vault_read(struct vault *vault, uint64_t id, struct vault_entry *ret_entry, struct secret **ret_value);
@@ -535,6 +589,40 @@ int vault_exchange(struct vault *vault, uint64_t dir, struct bytes name, uint64_
  * read differently now; their mtime stays, since what was written does.  -EOPNOTSUPP: id is no key.
  */
 int vault_set_newline(struct vault *vault, uint64_t id, bool keep, struct vault_ids *ret_changes);
+
+/* --- new data keys --- */
+
+enum vault_rekey_stage { VAULT_REKEY_KEYS, VAULT_REKEY_ROWS, VAULT_REKEY_ENDS, VAULT_REKEY_DONE };
+
+/* How far it is; in memory alone, since the store itself tells where one that was interrupted goes on. */
+struct vault_rekey {
+	enum vault_rekey_stage stage;
+	bool is_resumed; /* it finishes one that was interrupted */
+	uint64_t after;	 /* of the stage */
+	uint64_t n_done; /* rows looked at, of n_rows */
+	uint64_t n_rows; /* when it began */
+};
+
+/*
+ * Outside a transaction: finds out where to begin.  One that was interrupted is finished, and then nothing
+ * more is done: services that have their new key get no other.  only_resumes: nothing else is begun.
+ */
+int vault_rekey_start(struct vault *vault, bool only_resumes, struct vault_rekey *ret);
+/*
+ * A piece of it, of bounded size, inside a transaction; *ret is true once that is committed. First every
+ * service gets a key of a new generation, which seals whatever is written from then on; then the rows of
+ * older generations are sealed anew; with the last of them the old keys go.  What the bundle's key for names
+ * seals stays: the root, services and their attributes.  -EBADMSG: a row is damaged, and is left as it was.
+ */
+int vault_rekey_step(struct vault *vault, const struct vault_rekey *from, struct vault_rekey *ret);
+
+/*
+ * Destroys the service of that name, inside a transaction: the data keys first, then every row.  *ret_rows is
+ * how many rows that were.  -ENOENT.
+ */
+int vault_shred(struct vault *vault, struct bytes name, uint64_t *ret_rows);
+/* No data key and no entry stays in the session's memory; what is needed again is read again. */
+void vault_forget_keys(struct vault *vault);
 
 /* --- extended attributes of any directory or file, names without "user." --- */
 

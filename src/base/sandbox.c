@@ -155,6 +155,15 @@ void sandbox_shed(void)
 	(void)set_capabilities(capabilities() & kept);
 }
 
+int sandbox_enter_sweeper(uid_t user, gid_t group)
+{
+	int r = give_up(user, group, 0);
+
+	if (r == 0 && IS_CONFINED)
+		r = filter_enter(FILTER_SWEEPER, NULL);
+	return r == 0 || r == -EOPNOTSUPP || r == -ENOSYS ? 0 : -EPERM;
+}
+
 int sandbox_enter_witness(uid_t user, gid_t group)
 {
 	int r = give_up(user, group, capabilities() & 1ULL << CAP_SYS_PTRACE);

@@ -1,5 +1,5 @@
 /*
- * The system calls that a worker may make, and why; the witness's few; the filter of both.
+ * The system calls that a worker may make, and why; the few of the witness and the sweeper; their filters.
  *
  * A call that is not here ends the process (SIGSYS), after its number was told, and a successor takes its
  * place.  What the C library tries and does without is refused with an error instead, and so is what a log
@@ -77,9 +77,8 @@ static const int allowed[] = {
 	CALL(madvise),		 /* the arena; malloc */
 	CALL(brk),		 /* malloc */
 	CALL(msync),		 /* SQLite's index */
-	CALL(mlock),		 /* the flight record */
-	CALL(mlock2),		 /* the same */
-	CALL(munlock),		 /* the same */
+	CALL(pipe2),		 /* a new master key, which comes in a pipe */
+	CALL(tee),		 /* the same: what the next worker finds there as well */
 	CALL(futex),		 /* locks and waiting threads */
 	CALL(clock_gettime),	 /* where the vdso has no clock */
 	CALL(gettimeofday),	 /* the same */
@@ -195,6 +194,25 @@ static const struct limited witness_limited[] = {
 	{CALL(sendto), 1, {IS(4, 0)}},
 };
 
+/* Of the sweeper: notifications, the flight record, one socket. */
+static const int sweeper_allowed[] = {
+	CALL(write),	       /* notifications */
+	CALL(recvmsg),	       /* the device and the flight record */
+	CALL(recvfrom),	       /* that there is work, or no worker any more */
+	CALL(poll),	       /* the same, and when pages are due */
+	CALL(ppoll),	       /* the same */
+	CALL(clock_gettime),   /* where the vdso has no clock */
+	CALL(rt_sigreturn),    /* */
+	CALL(restart_syscall), /* it was stopped and continued */
+	CALL(exit_group),      /* the worker is gone */
+};
+
+static const struct limited sweeper_limited[] = {
+	{CALL(mmap), 1, {HAS(2, PROT_EXEC, 0)}},
+	/* one at a time */
+	{CALL(fcntl), 1, {HAS(1, LOW, F_SETLK)}},
+};
+
 #define N(array) (sizeof(array) / sizeof((array)[0]))
 
 static int add_allowed(scmp_filter_ctx filter, const int *calls, size_t n)
@@ -247,6 +265,10 @@ static int fill(scmp_filter_ctx filter, enum filter which)
 	if (which == FILTER_WITNESS) {
 		r = add_allowed(filter, witness_allowed, N(witness_allowed));
 		return r == 0 ? add_limited(filter, witness_limited, N(witness_limited)) : r;
+	}
+	if (which == FILTER_SWEEPER) {
+		r = add_allowed(filter, sweeper_allowed, N(sweeper_allowed));
+		return r == 0 ? add_limited(filter, sweeper_limited, N(sweeper_limited)) : r;
 	}
 	r = add_allowed(filter, allowed, N(allowed));
 	if (r == 0)

@@ -22,6 +22,8 @@ int cmd_mount(int argc, char **argv);
 int cmd_umount(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_slot(int argc, char **argv);
+int cmd_rekey(int argc, char **argv);
+int cmd_shred(int argc, char **argv);
 int cmd_swap(int argc, char **argv);
 int cmd_types(int argc, char **argv);
 int cmd_check(int argc, char **argv);

@@ -36,8 +36,8 @@ static const struct argp_option options[] = {
 	 "How requests outlive the worker: resend (by the kernel, from Linux 6.9 on), or journal", 0},
 	{"foreground", 'f', NULL, 0, "Stay in the foreground, and log to standard error", 0},
 	{"options", 'o', "WORD[,WORD...]", 0,
-	 "ro, remount, allow_other, allow_unlocked, user=NAME, key_file=FILE; the usual words of mount(8) and "
-	 "fstab(5)",
+	 "ro, remount, cache, allow_other, allow_unlocked, user=NAME, key_file=FILE; the usual words of mount(8) "
+	 "and fstab(5)",
 	 0},
 	{0},
 };
@@ -176,6 +176,7 @@ static bool is_orphan(struct supervise_config *config)
 	config->adopted_worker = holder.worker_pid;
 	config->read_only = holder.is_read_only;
 	config->allow_unlocked |= holder.allows_unlocked;
+	config->cache = holder.is_cached;
 	return true;
 }
 
@@ -199,7 +200,8 @@ static int prepare(const struct arguments *arguments, struct supervise_config *c
 	if (r < 0)
 		return complain_of_claim(config->store, r, &failure,
 					 "a store has one mount; bind mounts show it elsewhere");
-	if (supervise_can_adopt(config->held, config->store, config->mountpoint, &config->read_only))
+	if (supervise_can_adopt(config->held, config->store, config->mountpoint, &config->read_only,
+				&config->cache))
 		return get_secret(arguments, config);
 	supervise_drop_held(config->held, config->mountpoint);
 	r = mount_point_prepare(config->mountpoint, config->store, &failure);
@@ -341,7 +343,7 @@ int cmd_mount(int argc, char **argv)
 	if (r < 0)
 		return complain(arguments.mountpoint, r, r == -ENOENT ? &no_mountpoint : NULL);
 	if (arguments.options.remount)
-		return remount(store, mountpoint, arguments.options.read_only);
+		return remount(store, mountpoint, &arguments.options);
 	r = choose_user(arguments.options.user, &config);
 	if (r != 0)
 		return r;
@@ -350,6 +352,7 @@ int cmd_mount(int argc, char **argv)
 	config.store = store;
 	config.mountpoint = mountpoint;
 	config.read_only = arguments.options.read_only;
+	config.cache = arguments.options.cache;
 	config.allow_other = arguments.options.allow_other;
 	config.allow_unlocked = arguments.unlock.allow_unlocked;
 	config.foreground = arguments.foreground;

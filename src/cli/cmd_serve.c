@@ -101,18 +101,28 @@ static int get_memory(struct serve *serve, struct failure *reterr)
 	return r < 0 ? r : lock_stacks(serve, reterr);
 }
 
-/* A worker without keys asks nobody about writers, and passes nothing on. */
+/* A worker without keys has nobody to ask about writers. */
+static int start_helpers(struct serve *serve, const struct handoff_identity *identity, struct failure *reterr)
+{
+	int r = fs_sweeper_start(identity->user, identity->group, &serve->sweeper);
+
+	if (r < 0)
+		return fail(reterr, r, "cannot start the process that has pages dropped", NULL);
+	r = serve->is_locked ? 0 : witness_start(identity->user, identity->group, &serve->witness);
+	return r < 0 ? fail(reterr, r, "cannot start the process that watches writers", NULL) : 0;
+}
+
+/* A worker without keys passes nothing on. */
 static int get_outfit(struct serve *serve, const struct handoff_message *open, struct outfit *ret,
 		      struct failure *reterr)
 {
-	int r = serve->is_locked ? 0
-				 : witness_start(open->identity.user, open->identity.group, &serve->witness);
+	int r = start_helpers(serve, &open->identity, reterr);
 
 	if (r < 0)
-		return fail(reterr, r, "cannot start the process that watches writers", NULL);
+		return r;
 	sandbox_raise_memory_limit();
 	r = get_memory(serve, reterr);
-	if (r == 0)
+	if (r == 0 && !serve->is_locked)
 		r = root_key_make(&ret->memory);
 	return r < 0 || serve->is_locked ? r : get_secret(serve, open->unlock_kind, &ret->secret);
 }
@@ -243,7 +253,10 @@ static int take_mount(struct serve *serve, struct sessions *sessions, struct fai
 		.witness = take_fd(&serve->witness),
 		.anchors = serve->anchors,
 		.flight = serve->flight,
+		.flight_fd = serve->flight_fd,
+		.sweeper = serve->sweeper,
 		.has_journal = message.code & HANDOFF_JOURNAL,
+		.has_cache = serve->has_cache,
 		.is_first = serve->is_first,
 		.is_locked = serve->is_locked,
 	};
@@ -272,6 +285,9 @@ static int wait_for_turn(struct serve *serve)
 		return r;
 	serve->lock = fds[0];
 	serve->listener = fds[1];
+	r = serve->is_locked ? 0 : fs_has_new_master(serve->fs);
+	if (r != 0) /* another one, which unlocks it anew, takes over */
+		return r < 0 ? r : -EKEYEXPIRED;
 	is_old = serve->is_locked ? 0 : fs_is_older(serve->fs);
 	if (is_old < 0)
 		return is_old;
@@ -334,6 +350,7 @@ static void understand(struct serve *serve, const struct handoff_message *open)
 	bool is_by_person = open->unlock_kind != VAULT_BY_ROOT && !(open->code & HANDOFF_LOCKED);
 
 	serve->is_read_only = open->code & HANDOFF_READ_ONLY;
+	serve->has_cache = open->code & HANDOFF_CACHE;
 	serve->is_locked = open->code & HANDOFF_LOCKED;
 	serve->allows_unlocked = open->code & HANDOFF_ALLOW_UNLOCKED;
 	serve->is_examining = open->code & HANDOFF_EXAMINE;
@@ -427,8 +444,11 @@ static int serve_mount(struct serve *serve)
 int cmd_serve(int argc, char **argv)
 {
 	const struct failure alone = {"is started by 'keyfs mount' alone", NULL};
-	struct serve serve = {
-		.store = argv[1], .anchors = -1, .witness = -1, .frame = __builtin_frame_address(0)};
+	struct serve serve = {.store = argv[1],
+			      .anchors = -1,
+			      .witness = -1,
+			      .sweeper = -1,
+			      .frame = __builtin_frame_address(0)};
 	struct failure failure = {NULL, NULL};
 	int r;
 

@@ -366,29 +366,6 @@ static int carry_out(struct offline *offline, const struct vault_slot_change *ch
 	return r < 0 ? complain_of_change(change->number, r) : EXIT_DONE;
 }
 
-/* What a mount would find before it allows anything to be changed. An exit code. */
-static int examine(struct offline *offline)
-{
-	const struct failure old = {"is older than it was when it was last used here",
-				    "if it was put back on purpose, 'keyfs restore STORE STORE' accepts it"};
-	const struct failure damaged = {
-		"is damaged, and cannot be changed",
-		"'keyfs check' says what it is; 'keyfs check --salvage' keeps what is whole"};
-	enum vault_trust verdict = VAULT_UNVERIFIED;
-	bool is_quick = false;
-	int r = offline->anchors >= 0 ? vault_anchor_check(offline->vault, offline->anchors) : 0;
-
-	if (r == -ESTALE)
-		return complain(offline->path, r, &old);
-	if (r == 0 && offline->lock >= 0)
-		r = vault_verify_is_quick(offline->vault, &is_quick);
-	if (r == 0 && is_quick)
-		r = vault_verify(offline->vault, &verdict);
-	if (r == 0 && verdict >= VAULT_PARTLY_DAMAGED)
-		return complain(offline->path, -EBADMSG, &damaged);
-	return r < 0 ? complain(offline->path, r, NULL) : EXIT_DONE;
-}
-
 static int open_to_change(struct offline *offline, const struct arguments *arguments)
 {
 	CLEANUP(cleanup_free) char *path = offline_store_of(arguments->path);
@@ -402,7 +379,7 @@ static int open_to_change(struct offline *offline, const struct arguments *argum
 	if (r == EXIT_DONE)
 		r = offline_open(offline, path, &arguments->unlock,
 				 OFFLINE_SHARED | OFFLINE_WRITE | OFFLINE_ROOT, NULL);
-	return r == EXIT_DONE ? examine(offline) : r;
+	return r == EXIT_DONE ? offline_examine(offline) : r;
 }
 
 /* --- add --- */

@@ -171,6 +171,7 @@ static void print_json(const struct control_status *status)
 	print_json_counts(status);
 	(void)fputs(", \"version\": ", stdout);
 	json_string(stdout, status->release);
+	(void)printf(", \"reads\": \"%s\"", status->is_cached ? "cache" : "direct");
 	(void)printf(", \"recovery\": \"%s\"", status->has_journal ? "journal" : "resend");
 	(void)printf(", \"standby_pid\": %d, \"requests_resent\": %" PRIu64 ", \"requests_refused\": %u, "
 		     "\"longest_pause_us\": %" PRIu64 ", \"last_death\": ",
@@ -277,6 +278,8 @@ static void print_text(const struct control_status *status)
 	(void)printf("  worker      process %d%s\n", status->worker_pid,
 		     status->has_counts || status->is_stopping ? "" : ", does not answer");
 	print_restarts(status);
+	if (status->is_cached)
+		(void)puts("  reads       through the page cache");
 	(void)printf("  records     %s\n", trusts[trust_of(status)].sentence);
 	if (!status->has_anchor)
 		(void)puts("  anchor      none: an older store that is put back is not noticed");

@@ -7,7 +7,8 @@
  *                    a store opened without a worker       offline.c
  *                    -o words                              mount_options.c, remount.c
  *                    the worker process `keyfs serve`      cmd_serve.c, serve_verify.c, serve_control.c,
- *                                                          serve_orphan.c
+ *                                                          serve_orphan.c, serve_rekey.c, serve_master.c
+ *                    a new master key                      rekey_master.c
  *                    findings of a check, progress bar     findings.c, progress.c
  *   src/supervise  the process that owns a mount: no libfuse, SQLite or libsodium
  *                    its loop; its start, its end          supervise.c, start.c, end.c
@@ -23,11 +24,14 @@
  *                    commit on close                       open_file.c, write_handle.c, barrier.c
  *                    was a writer killed                   witness.c (a process beside the worker), flusher.c
  *                    a reader's value as of its open       snapshot.c
+ *                    -o cache: the page cache              cache.c
  *                    node ids, handles, offsets            node_id.h; old ids after a rename: moves.c
- *                    what the kernel must forget           notify.c, fleeting.c
+ *                    what the kernel must forget           notify.c, fleeting.c; its page cache: sweep.c,
+ *                                                          and another process: sweeper.c
  *                    "no such thing", before it is known   absence.c
  *                    what a successor needs                inherit.c, journal.c, keep.c, idle.c (flight.h)
- *                    a change of the slots                 slots.c; answers without a key: locked.c
+ *                    a change of the slots                 slots.c; new keys, shredding: rekey.c
+ *                    answers without a key                 locked.c
  *                    extended attributes                   op_xattr.c; of unstored files: pending_attribute.c
  *   src/vault      services, key types, keys, fields; every rule and transaction (vault.h)
  *                    make, remove, rename; values          change.c, rename.c; field.c, read.c
@@ -36,6 +40,7 @@
  *                    transactions                          session.c
  *                    unlocking, a new store, check         unlock.c, create.c, check.c; older stores: anchor.c
  *                    slots, recovery codes                 slot.c, recovery.c
+ *                    new data keys, a new master key       data_key.c, rekey.c, master.c; a service destroyed: shred.c
  *                    copies; what is left of a damaged one copy.c; salvage.c
  *                    what names and values may be          rule.c
  *                    the key types and their fields        key_type.c
@@ -50,8 +55,8 @@
  *
  * A mount is two processes: cmd_mount.c asks for the secret and becomes the supervisor, which starts the
  * worker, passes it the secret and, once it has unlocked the store, the mounted device.  A third process, a worker
- * that waits, takes over when that one dies.  Both workers are confined (sandbox.h), and have a small process
- * beside them that sees what they cannot (fs/witness.c).
+ * that waits, takes over when that one dies.  Both workers are confined (sandbox.h), and have two small processes
+ * beside them: the witness sees what they cannot (src/fs/witness.c), the sweeper has pages dropped (src/fs/sweeper.c).
  */
 /* clang-format on */
 #include "cli.h"
@@ -76,6 +81,8 @@ static const struct verb verbs[] = {
 	{"umount", "MOUNTPOINT", "unmount, also what a killed keyfs left behind", cmd_umount},
 	{"status", "[MOUNTPOINT]", "what is mounted, and how it fares", cmd_status},
 	{"slot", "ACTION STORE", "list, add, upgrade, remove what opens a store", cmd_slot},
+	{"rekey", "STORE|MOUNTPOINT", "new data keys, everything sealed anew, mounted or not", cmd_rekey},
+	{"shred", "MOUNTPOINT SERVICE", "destroy a service, its keys first", cmd_shred},
 	{"swap", "KEY OTHER-KEY", "exchange two keys of a mounted store in one step", cmd_swap},
 	{"upgrade", "MOUNTPOINT", "hand a mount to the keyfs that is installed now", cmd_upgrade},
 	{"lock", "MOUNTPOINT", "forget every key of a mount, which stays", cmd_lock},
@@ -95,7 +102,7 @@ static void print_usage(FILE *to)
 	(void)fputs("Usage: keyfs VERB [OPTION...]\n\n", to);
 	for (size_t i = 0; i < N_VERBS; i++)
 		if (verbs[i].help)
-			(void)fprintf(to, "  keyfs %-7s  %-16s  %s\n", verbs[i].name, verbs[i].arguments,
+			(void)fprintf(to, "  keyfs %-7s  %-18s  %s\n", verbs[i].name, verbs[i].arguments,
 				      verbs[i].help);
 	(void)fputs("\n'keyfs VERB --help' tells more. Exit codes: 0 done, 1 failed, 2 usage, 3 locked or "
 		    "rejected, 4 no such thing, 5 damaged, 6 older than it was.\n",

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum effect { READ_ONLY, READ_WRITE, ALLOW_OTHER, ALLOW_UNLOCKED, KEY_FILE, USER, REMOUNT, NONE };
+enum effect { READ_ONLY, READ_WRITE, ALLOW_OTHER, ALLOW_UNLOCKED, CACHE, KEY_FILE, USER, REMOUNT, NONE };
 
 static const struct word {
 	const char *word;
@@ -17,6 +17,7 @@ static const struct word {
 	{"rw", READ_WRITE, false},
 	{"allow_other", ALLOW_OTHER, false},
 	{"allow_unlocked", ALLOW_UNLOCKED, false},
+	{"cache", CACHE, false},
 	{"key_file=", KEY_FILE, true},
 	{"user=", USER, true},
 	{"remount", REMOUNT, false},
@@ -84,6 +85,9 @@ static int apply(const struct word *word, const char *text, size_t len, struct m
 		return 0;
 	case ALLOW_UNLOCKED:
 		options->allow_unlocked = true;
+		return 0;
+	case CACHE:
+		options->cache = true;
 		return 0;
 	case REMOUNT:
 		options->remount = true;

@@ -136,6 +136,28 @@ void offline_close(struct offline *offline)
 	free(offline->path);
 }
 
+int offline_examine(struct offline *offline)
+{
+	const struct failure old = {"is older than it was when it was last used here",
+				    "if it was put back on purpose, 'keyfs restore STORE STORE' accepts it"};
+	const struct failure damaged = {
+		"is damaged, and cannot be changed",
+		"'keyfs check' says what it is; 'keyfs check --salvage' keeps what is whole"};
+	enum vault_trust verdict = VAULT_UNVERIFIED;
+	bool is_quick = false;
+	int r = offline->anchors >= 0 ? vault_anchor_check(offline->vault, offline->anchors) : 0;
+
+	if (r == -ESTALE)
+		return complain(offline->path, r, &old);
+	if (r == 0 && offline->lock >= 0)
+		r = vault_verify_is_quick(offline->vault, &is_quick);
+	if (r == 0 && is_quick)
+		r = vault_verify(offline->vault, &verdict);
+	if (r == 0 && verdict >= VAULT_PARTLY_DAMAGED)
+		return complain(offline->path, -EBADMSG, &damaged);
+	return r < 0 ? complain(offline->path, r, NULL) : EXIT_DONE;
+}
+
 uint64_t offline_anchored(const struct offline *offline)
 {
 	uint64_t generation = 0;

@@ -38,6 +38,9 @@ void offline_close(struct offline *offline);
 /* Opens it without unlocking it, mounted or not; *ret is the caller's. The rest as above. */
 int offline_open_locked(struct offline *offline, const char *path, struct store **ret);
 
+/* What a mount would find before it allows anything to be changed. An exit code. */
+int offline_examine(struct offline *offline);
+
 /* The store that is mounted at path, or path itself. NULL: no memory. */
 char *offline_store_of(const char *path);
 

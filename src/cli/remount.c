@@ -27,12 +27,14 @@ static const struct failure *explain(int code)
 	}
 }
 
-int remount(const char *store, const char *mountpoint, bool read_only)
+int remount(const char *store, const char *mountpoint, const struct mount_options *options)
 {
 	static const struct failure not_mounted = {"this store is not mounted there",
 						   "'keyfs status' lists what is"};
 	static const struct failure was_read_only = {"was mounted read-only, and cannot become writable",
 						     "unmount it, and mount it again"};
+	static const struct failure direct = {"was mounted without -o cache, and stays so",
+					      "unmount it, and mount it again"};
 	struct control_status status;
 	int r = control_find(mountpoint, &status);
 
@@ -40,9 +42,11 @@ int remount(const char *store, const char *mountpoint, bool read_only)
 		r = -ENOENT;
 	if (r < 0)
 		return complain(mountpoint, r, r == -ENOENT ? &not_mounted : NULL);
-	if (status.is_read_only && !read_only)
+	if (options->cache && !status.is_cached)
+		return complain(mountpoint, -EINVAL, &direct);
+	if (status.is_read_only && !options->read_only)
 		return complain(mountpoint, -EROFS, &was_read_only);
-	r = mount_point_remount(mountpoint, read_only);
+	r = mount_point_remount(mountpoint, options->read_only);
 	if (r < 0)
 		return complain(mountpoint, r, explain(r));
 	return EXIT_DONE;

@@ -2,9 +2,9 @@
 #ifndef KEYFS_CLI_REMOUNT_H
 #define KEYFS_CLI_REMOUNT_H
 
-#include <stdbool.h>
+#include "mount_options.h"
 
 /* Both paths resolved. Returns the exit code, and has said why it is not 0. */
-int remount(const char *store, const char *mountpoint, bool read_only);
+int remount(const char *store, const char *mountpoint, const struct mount_options *options);
 
 #endif

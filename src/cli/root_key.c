@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define MEMORY_SIZE 4096
+#define ROOTS_SIZE  (2 * (size_t)VAULT_ROOT_SIZE)
 
 /* It stays mapped until it is filled: without the right to lock memory it could not be any more. */
 static int make(int fd, void **ret_at)
@@ -64,23 +65,48 @@ void root_key_close(struct root_key_memory *memory)
 	memory->fd = memory->pipe = -1;
 }
 
+static int fill_pipe(int pipe, const struct secret *root)
+{
+	const unsigned char zero[VAULT_ROOT_SIZE] = {0}; /* there is no second key */
+	ssize_t rest = (ssize_t)(ROOTS_SIZE - root->len);
+
+	if (write(pipe, root->data, root->len) != (ssize_t)root->len ||
+	    (rest > 0 && write(pipe, zero, (size_t)rest) != rest))
+		return -EIO;
+	return 0;
+}
+
 int root_key_put(struct root_key_memory *memory, const struct secret *root)
 {
-	ssize_t n;
+	int r;
 
-	if (root->len != VAULT_ROOT_SIZE || (!memory->at && memory->pipe < 0))
+	if ((root->len != VAULT_ROOT_SIZE && root->len != ROOTS_SIZE) || (!memory->at && memory->pipe < 0))
 		return -EPROTO;
 	if (memory->at) {
-		memcpy(memory->at, root->data, VAULT_ROOT_SIZE);
+		memcpy(memory->at, root->data, root->len);
 		if (munmap(memory->at, MEMORY_SIZE) < 0)
 			return -errno;
 		memory->at = NULL;
 		return 0;
 	}
-	n = write(memory->pipe, root->data, VAULT_ROOT_SIZE);
+	r = fill_pipe(memory->pipe, root);
 	cleanup_close(&memory->pipe);
 	memory->pipe = -1;
-	return n == VAULT_ROOT_SIZE ? 0 : -EIO;
+	return r;
+}
+
+int root_key_pass(const struct secret *root, int *ret_fd)
+{
+	struct root_key_memory memory;
+	int r = make_pipe(&memory);
+
+	if (r < 0)
+		return r;
+	r = root_key_put(&memory, root);
+	if (r == 0)
+		*ret_fd = take_fd(&memory.fd);
+	root_key_close(&memory);
+	return r;
 }
 
 /* The next worker finds it there as well: tee(2) takes nothing away. */
@@ -89,7 +115,7 @@ static int get_copy(int pipe, struct arena *arena, struct secret **ret)
 	CLEANUP(cleanup_secret_free) struct secret *root = NULL;
 	CLEANUP(cleanup_close) int from = -1, to = -1;
 	int ends[2];
-	int r = secret_new(arena, VAULT_ROOT_SIZE, &root);
+	int r = secret_new(arena, ROOTS_SIZE, &root);
 
 	if (r < 0)
 		return r;
@@ -97,10 +123,10 @@ static int get_copy(int pipe, struct arena *arena, struct secret **ret)
 		return -errno;
 	from = ends[0];
 	to = ends[1];
-	if (tee(pipe, to, VAULT_ROOT_SIZE, SPLICE_F_NONBLOCK) != VAULT_ROOT_SIZE ||
-	    read(from, root->data, VAULT_ROOT_SIZE) != VAULT_ROOT_SIZE)
+	if (tee(pipe, to, ROOTS_SIZE, SPLICE_F_NONBLOCK) != ROOTS_SIZE ||
+	    read(from, root->data, ROOTS_SIZE) != ROOTS_SIZE)
 		return -EPROTO;
-	root->len = VAULT_ROOT_SIZE;
+	root->len = ROOTS_SIZE;
 	*ret = TAKE(root);
 	return 0;
 }
@@ -112,7 +138,7 @@ static int get_mapped(int fd, struct arena *arena, struct secret **ret)
 
 	if (at == MAP_FAILED)
 		return -errno;
-	r = secret_copy(arena, (struct bytes){at, VAULT_ROOT_SIZE}, ret);
+	r = secret_copy(arena, (struct bytes){at, ROOTS_SIZE}, ret);
 	(void)munmap(at, MEMORY_SIZE);
 	return r;
 }

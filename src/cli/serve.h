@@ -14,6 +14,7 @@
 struct serve {
 	const char *store;
 	bool is_read_only;
+	bool has_cache;
 	bool is_first;	      /* of the mount's workers */
 	bool is_locked;	      /* it has no keys (handoff.h) */
 	bool is_examining;    /* the mount was locked */
@@ -24,6 +25,7 @@ struct serve {
 	int fuse; /* the file system's; the others for who adopts the mount, -1 until they are there */
 	int init;
 	int flight_fd;
+	int sweeper; /* from fs_sweeper_start */
 	int lock;
 	int listener;
 	int witness;		     /* fs.h; -1 when the file system has it, and of a locked mount */
@@ -57,6 +59,16 @@ void serve_judge(struct serve *serve, enum vault_trust verdict);
 
 /* The control thread's: a client that wants to change the slots, answered sometime; its socket is closed. */
 void serve_slot(struct serve *serve, int client);
+
+/* --- serve_rekey.c --- */
+
+/* The control thread's: a client that wants new keys, or a service shredded; as serve_slot. */
+void serve_rekey(struct serve *serve, int client);
+
+/* --- serve_master.c --- */
+
+/* One that changes the master key; the same. */
+void serve_master(struct serve *serve, int client);
 
 /* Starts the thread that answers the supervisor. -EAGAIN. */
 int serve_control_start(struct serve *serve);

@@ -1,5 +1,5 @@
-/* The worker's control thread: counts, changes of the slots, and checks, which run in a thread and a session
- * of their own. */
+/* The worker's control thread: counts, changes of the slots, new keys, and checks, which run in a thread and
+ * a session of their own. */
 #include "serve.h"
 
 #include "cleanup.h"
@@ -205,6 +205,10 @@ static void *control_thread(void *argument)
 			on_check(serve, take_fd(&fds[0]));
 		else if (message.kind == HANDOFF_SLOT)
 			serve_slot(serve, take_fd(&fds[0]));
+		else if (message.kind == HANDOFF_REKEY)
+			serve_rekey(serve, take_fd(&fds[0]));
+		else if (message.kind == HANDOFF_MASTER)
+			serve_master(serve, take_fd(&fds[0]));
 		else if (message.kind == HANDOFF_LEAVE)
 			fs_leave(serve->fs);
 		handoff_close_fds(fds);

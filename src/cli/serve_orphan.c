@@ -72,6 +72,11 @@ static void answer(struct serve *serve, int client)
 		if (copy >= 0)
 			serve_slot(serve, copy);
 		break;
+	case CONTROL_REKEY:
+		copy = fcntl(client, F_DUPFD_CLOEXEC, 0);
+		if (copy >= 0)
+			serve_rekey(serve, copy);
+		break;
 	default:
 		break;
 	}

@@ -80,7 +80,7 @@ int absence_wait(struct fs *fs)
 	*absence->last = request;
 	absence->last = &request->next;
 	absence->n++;
-	atomic_store(&fs->flight->n_parked, absence->n);
+	note_parked(fs);
 	return 0;
 }
 
@@ -100,7 +100,7 @@ bool absence_interrupt(struct fs *fs, uint64_t unique)
 		if (!*at)
 			absence->last = at;
 		absence->n--;
-		atomic_store(&fs->flight->n_parked, absence->n);
+		note_parked(fs);
 		(void)send_answer(fs, &part, 1);
 		waiting_request_free(request);
 		return true;

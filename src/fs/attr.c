@@ -54,7 +54,9 @@ double attr_timeout_of(struct fs *fs, uint64_t ino)
 {
 	if (node_space(ino) == SPACE_KEY_NAME)
 		return 0;
-	return open_file_is_writing(&fs->open_files, ino) ? 0 : CACHE_TIMEOUT;
+	if (open_file_is_writing(&fs->open_files, ino) || cache_is_changing(fs, ino, 0))
+		return 0;
+	return CACHE_TIMEOUT;
 }
 
 /* A name that may be another's, or nobody's, in a moment, without a request about it. */
@@ -86,6 +88,16 @@ int follow_to_open(struct fs *fs, struct vault_entry *entry)
 	if (entry->class == VAULT_MOVED && moves_is_recent(&fs->moves, entry->id))
 		return -ESTALE;
 	return follow_move(fs, fs->reader, entry);
+}
+
+void change_of_node(struct fs *fs, uint64_t ino, struct change *ret)
+{
+	struct vault_entry entry;
+
+	*ret = (struct change){.files = {ino}};
+	if (fs->cache.is_on && vault_get(fs->reader, ino, &entry) == 0 &&
+	    follow_move(fs, fs->reader, &entry) == 0)
+		ret->files[1] = entry.id;
 }
 
 int find_to_change(struct fs *fs, struct vault *vault, uint64_t ino, struct vault_entry *ret,
@@ -159,6 +171,20 @@ static int find_entry(struct fs *fs, uint64_t ino, struct vault_entry *ret, bool
 	return entry_of_open(fs, ino, ret, ret_is_gone);
 }
 
+/* A handle that reads through the page cache has the size of its version, or none any more. */
+static int set_size_of_cached(struct fs *fs, uint64_t ino, uint64_t fh, struct stat *ret)
+{
+	struct snapshot *snapshot;
+	int r = sweep_is_condemned(&fs->sweep, ino) ? -ESTALE : 0;
+
+	if (r == 0)
+		r = snapshot_find(&fs->snapshots, fs->reader, ino, handle_version(fh), fs->request.unique,
+				  &snapshot);
+	if (r == 0)
+		set_size(ret, snapshot->entry.size);
+	return r;
+}
+
 int attr_of_node(struct fs *fs, uint64_t ino, uint64_t fh, struct stat *ret, struct timespec *ret_btime)
 {
 	struct vault_entry entry;
@@ -183,7 +209,7 @@ int attr_of_node(struct fs *fs, uint64_t ino, uint64_t fh, struct stat *ret, str
 		set_size(ret, view.size);
 	if (ret_btime)
 		*ret_btime = timespec_of(entry.btime_ns);
-	return 0;
+	return handle_is_of_cache(fh) ? set_size_of_cached(fs, ino, fh, ret) : 0;
 }
 
 /* The errors that people can look up; everything else is a fault of ours or of the disk. */

@@ -68,7 +68,7 @@ static int start(struct fs *fs, const struct fs_config *config, struct vault **w
 	if (getrandom(&worker, sizeof(worker), 0) != sizeof(worker))
 		return -EIO;
 	open_files_init(&fs->open_files, fs->arena, fs->flight, worker);
-	snapshots_init(&fs->snapshots, &fs->keep, arena_size(config->arena) / SNAPSHOT_SHARE);
+	snapshots_init(&fs->snapshots, &fs->keep, &fs->sweep, arena_size(config->arena) / SNAPSHOT_SHARE);
 	barrier_init(&fs->barrier);
 	moves_init(&fs->moves);
 	if (fs->is_locked)
@@ -101,9 +101,12 @@ int fs_new(const struct fs_config *config, struct fs **ret, struct failure *rete
 	fs->anchors = config->anchors;
 	fs->witness.socket = config->witness;
 	fs->flight = config->flight;
+	fs->flight_fd = config->flight_fd;
+	fs->sweeper = config->sweeper;
 	fs->has_journal = config->has_journal;
 	fs->is_locked = config->is_locked;
 	absence_init(&fs->absence);
+	cache_init(&fs->cache, config->has_cache && config->sweeper >= 0);
 	journal_init(&fs->journal, NULL); /* until it is this worker's */
 	inherit_init(&fs->inherited);
 	r = start(fs, config, &writer);
@@ -151,6 +154,7 @@ void notice_commits(struct fs *fs)
 		return;
 	fs->n_commits_seen = n;
 	vault_forget(fs->reader);
+	notice_shreds(fs);
 	snapshots_changed(&fs->snapshots);
 	if (is_damaged(fs)) /* what handles show was opened before that was known */
 		snapshots_close(&fs->snapshots);
@@ -201,6 +205,14 @@ static int take_over_locked(struct fs *fs)
 	return 0;
 }
 
+/* How many handles the predecessor had counted last. */
+static void recount_held(void *user, uint64_t ino)
+{
+	struct fs *fs = user;
+
+	sweep_set_holders(&fs->sweep, ino, snapshots_count_cached(&fs->snapshots, ino));
+}
+
 int fs_take_over(struct fs *fs)
 {
 	struct vault_counts counts;
@@ -229,9 +241,17 @@ int fs_take_over(struct fs *fs)
 	fs->has_inherited = true;
 	journal_init(&fs->journal, fs->has_journal ? fs->flight : NULL);
 	keep_init(&fs->keep, fs->flight);
+	r = fs->sweeper >= 0 ? sweep_init(&fs->sweep, fs->flight, fs->sweeper, fs->fuse_fd, fs->flight_fd)
+			     : 0;
+	if (r < 0)
+		return r;
 	r = snapshots_inherit(&fs->snapshots, fs->reader);
 	if (r < 0)
 		return r;
+	if (fs->sweep.list)
+		sweep_each_held(&fs->sweep, recount_held, fs);
+	if (atomic_load(&fs->flight->n_requests) > 0)
+		fs->cache.quiet_until_ms = fleeting_now_ms() + CACHE_QUIET_MS;
 	open_files_adopt(&fs->open_files, fs->reader, generation);
 	moves_all_recent(&fs->moves);
 	if (fs->writer)
@@ -254,6 +274,11 @@ void fs_leave(struct fs *fs)
 	absence_tell(&fs->absence);
 }
 
+int fs_sweep_all(struct fs *fs, int timeout_ms)
+{
+	return fs->sweep.list ? sweep_all(&fs->sweep, timeout_ms) : 0;
+}
+
 void fs_free(struct fs *fs)
 {
 	if (!fs)
@@ -268,6 +293,7 @@ void fs_free(struct fs *fs)
 	barrier_destroy(&fs->barrier);
 	moves_destroy(&fs->moves);
 	absence_destroy(&fs->absence);
+	cache_destroy(&fs->cache);
 	vault_close(fs->reader);
 	inherit_destroy(&fs->inherited);
 	journal_destroy(&fs->journal);

@@ -11,6 +11,7 @@
 #define FUSE_USE_VERSION 314
 
 #include "barrier.h"
+#include "cache.h"
 #include "open_file.h"
 #include "vault.h"
 
@@ -55,9 +56,12 @@ struct job {
 	struct fuse_file_info fi;
 	struct commit commit;
 	struct slots_job *slots; /* its sort's own */
+	struct master_job *master;
+	struct rekey_job *rekey; /* its sorts' own */
 	bool is_in_memory;	 /* run found that only memory has to change */
 	enum open_state state;
 	struct pending_release release;
+	struct change change; /* under way from here to its answer */
 
 	/* What came of it. */
 	struct vault_entry entry;

@@ -32,10 +32,12 @@ static void finish_count(struct keep *keep)
 	if (unique == 0 || !kept || atomic_load(&kept->version) == 0)
 		return;
 	kept->n_handles = count->n_handles;
+	kept->n_cached = count->n_cached;
 	if (count->n_handles == 0)
 		atomic_store(&kept->version, 0);
 	keep->repeated = unique;
 	keep->repeated_index = count->index;
+	keep->repeated_is_cached = count->is_cached;
 }
 
 void keep_init(struct keep *keep, struct flight *flight)
@@ -63,6 +65,7 @@ bool keep_get(const struct keep *keep, unsigned index, struct kept *ret)
 		.ino = kept->ino,
 		.version = atomic_load(&kept->version),
 		.n_handles = kept->n_handles,
+		.n_cached = kept->n_cached,
 		.bytes = {keep->flight->blocks[kept->first_block], kept->len},
 	};
 	return ret->version != 0;
@@ -115,32 +118,36 @@ int keep_reserve(struct keep *keep, size_t len, unsigned char **ret)
 	return index;
 }
 
-static void set_count(struct keep *keep, int index, unsigned n_handles, uint64_t unique)
+static void set_count(struct keep *keep, int index, struct keep_handles handles, uint64_t unique)
 {
 	struct flight_count *count = &keep->flight->count;
 
 	atomic_store(&count->unique, 0);
 	count->index = (uint32_t)index;
-	count->n_handles = n_handles;
+	count->n_handles = handles.n;
+	count->n_cached = handles.n_cached;
+	count->is_cached = handles.is_cached;
 	atomic_store(&count->unique, unique & ~FLIGHT_RESENT);
-	keep->flight->kept[index].n_handles = n_handles;
+	keep->flight->kept[index].n_handles = handles.n;
+	keep->flight->kept[index].n_cached = handles.n_cached;
 }
 
-void keep_publish(struct keep *keep, int index, uint64_t ino, uint64_t version, uint64_t unique)
+void keep_publish(struct keep *keep, int index, uint64_t ino, uint64_t version, bool is_cached,
+		  uint64_t unique)
 {
 	struct flight_kept *kept = &keep->flight->kept[index];
 
 	kept->ino = ino;
-	set_count(keep, index, 1, unique);
+	set_count(keep, index, (struct keep_handles){1, is_cached, is_cached}, unique);
 	atomic_store(&kept->version, version);
 }
 
-void keep_count(struct keep *keep, int index, unsigned n_handles, uint64_t unique)
+void keep_count(struct keep *keep, int index, struct keep_handles handles, uint64_t unique)
 {
 	struct flight_kept *kept = &keep->flight->kept[index];
 
-	set_count(keep, index, n_handles, unique);
-	if (n_handles > 0)
+	set_count(keep, index, handles, unique);
+	if (handles.n > 0)
 		return;
 	atomic_store(&kept->version, 0);
 	mark(keep, kept, false);

@@ -20,6 +20,7 @@ struct keep {
 	unsigned next;	   /* where to look for a free entry first */
 	uint64_t repeated; /* the request whose count was made by a predecessor; 0: none */
 	unsigned repeated_index;
+	bool repeated_is_cached; /* its handle reads through the page cache */
 };
 
 #define KEEP_NONE (-1)
@@ -32,6 +33,7 @@ struct kept {
 	uint64_t ino;
 	uint64_t version;
 	unsigned n_handles;
+	unsigned n_cached; /* of them, those that read through the page cache */
 	struct bytes bytes;
 };
 bool keep_get(const struct keep *keep, unsigned index, struct kept *ret);
@@ -39,8 +41,15 @@ bool keep_get(const struct keep *keep, unsigned index, struct kept *ret);
 /* Room for len bytes of a value that one handle shows, by the request unique: KEEP_NONE, or an index. */
 int keep_reserve(struct keep *keep, size_t len, unsigned char **ret);
 /* They are there. */
-void keep_publish(struct keep *keep, int index, uint64_t ino, uint64_t version, uint64_t unique);
-/* So many handles show it now; none: it is given back. */
-void keep_count(struct keep *keep, int index, unsigned n_handles, uint64_t unique);
+void keep_publish(struct keep *keep, int index, uint64_t ino, uint64_t version, bool is_cached,
+		  uint64_t unique);
+
+/* So many handles show it now, after the request unique about one; none: it is given back. */
+struct keep_handles {
+	unsigned n;
+	unsigned n_cached;
+	bool is_cached; /* the one */
+};
+void keep_count(struct keep *keep, int index, struct keep_handles handles, uint64_t unique);
 
 #endif

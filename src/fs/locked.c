@@ -171,16 +171,22 @@ static int error_for_closing(const struct fs *fs, uint64_t fh)
 	return handle_sort(fh) != HANDLE_WRITER || idle_is_locked(fs->flight, fh) ? 0 : EIO;
 }
 
+static struct keep_handles one_less(const struct kept *kept, bool is_cached)
+{
+	is_cached = is_cached && kept->n_cached > 0;
+	return (struct keep_handles){kept->n_handles - 1, kept->n_cached - is_cached, is_cached};
+}
+
 /* A handle that was opened by an old id of a file that was renamed is not found: its value stays kept. */
-static void release_kept(struct fs *fs, uint64_t ino, uint64_t version, uint64_t unique)
+static void release_kept(struct fs *fs, uint64_t ino, uint64_t fh, uint64_t unique)
 {
 	for (unsigned i = 0; i < FLIGHT_KEPT_MAX; i++) {
 		struct kept kept;
 
-		if (!keep_get(&fs->keep, i, &kept) || kept.ino != ino || kept.version != version)
+		if (!keep_get(&fs->keep, i, &kept) || kept.ino != ino || kept.version != handle_version(fh))
 			continue;
 		if (fs->keep.repeated != (unique & ~FLIGHT_RESENT) || fs->keep.repeated_index != i)
-			keep_count(&fs->keep, (int)i, kept.n_handles - 1, unique);
+			keep_count(&fs->keep, (int)i, one_less(&kept, handle_is_of_cache(fh)), unique);
 		return;
 	}
 }
@@ -192,7 +198,7 @@ static void release(struct fs *fs, const struct fuse_in_header *in, size_t len)
 	if (handle_sort(fh) == HANDLE_WRITER)
 		idle_unlock(fs->flight, fh);
 	else if (handle_sort(fh) == HANDLE_READER)
-		release_kept(fs, in->nodeid, handle_version(fh), in->unique);
+		release_kept(fs, in->nodeid, fh, in->unique);
 	send_error(fs, in, 0);
 }
 
@@ -205,7 +211,7 @@ static void refuse_open(struct fs *fs, const struct fuse_in_header *in)
 	if (fs->is_request_repeated && keep->repeated == (in->unique & ~FLIGHT_RESENT) &&
 	    keep_get(keep, keep->repeated_index, &kept)) {
 		keep->repeated = 0;
-		keep_count(keep, (int)keep->repeated_index, kept.n_handles - 1, 0);
+		keep_count(keep, (int)keep->repeated_index, one_less(&kept, keep->repeated_is_cached), 0);
 	}
 	send_error(fs, in, ENOKEY);
 }

@@ -136,8 +136,17 @@ static void handle_waiting(struct fs *fs, struct waiting_request *request)
 		waiting_request_free(request);
 		request = next;
 		if (!request)
-			atomic_store(&fs->flight->n_parked, fs->absence.n);
+			note_parked(fs);
 	}
+}
+
+/* So were those that were put off, and they can go on now. */
+static void handle_deferred(struct fs *fs)
+{
+	struct waiting_request *request;
+
+	while ((request = cache_take(fs)))
+		handle_waiting(fs, request);
 }
 
 /* A request in a slot, which is given back when it is answered. */
@@ -211,11 +220,15 @@ static int run(struct fs *fs)
 	while (!fs->session || !fuse_session_exited(fs->session)) {
 		int r;
 
+		notice_commits(fs);
 		handle_waiting(fs, absence_take(&fs->absence));
 		if (atomic_load(&fs->is_leaving)) {
 			locked_leave_root(fs);
 			return 0;
 		}
+		handle_deferred(fs);
+		if (!cache_wait(fs))
+			continue;
 		r = read_one(fs);
 		if (r == -ENODEV)
 			return 0;					  /* unmounted */

@@ -5,7 +5,8 @@
  *
  * node id    bits  0..47 row id   48..55 zero (kept for members of a rendered or versioned view)   56..62 space
  * handle     bits 62..63 sort
- *   reader         0..55 the value version that it shows   61 opened by an old id of a renamed file
+ *   reader         0..55 the value version that it shows   60 reads through the page cache   61 opened by an old id of a
+ *                  renamed file
  *   writer         0..31 a number   32..61 the worker that made it
  * offset     1 and 2 for "." and "..", else the row id of the entry.  Ids of new entries are higher, so an entry that
  *            was there throughout is listed once, whatever comes and goes, over a restart of the worker too.
@@ -60,6 +61,17 @@ static inline uint64_t handle_of_alias(uint64_t fh)
 static inline bool handle_is_of_alias(uint64_t fh)
 {
 	return fh & (uint64_t)1 << 61;
+}
+
+/* The same, reading through the page cache. */
+static inline uint64_t handle_of_cache(uint64_t fh)
+{
+	return fh | (uint64_t)1 << 60;
+}
+
+static inline bool handle_is_of_cache(uint64_t fh)
+{
+	return handle_sort(fh) == HANDLE_READER && fh & (uint64_t)1 << 60;
 }
 
 static inline uint64_t handle_version(uint64_t fh)

@@ -119,7 +119,7 @@ static void attributes_of(const struct stat *attr, int to_set, struct vault_attr
 }
 
 static void submit_setattr(fuse_req_t req, uint64_t ino, int to_set, const struct vault_attributes *set,
-			   size_t size)
+			   size_t size, const struct change *change)
 {
 	struct fs *fs = fs_of(req);
 	struct job *job = job_new(req, &setattr_job);
@@ -127,11 +127,14 @@ static void submit_setattr(fuse_req_t req, uint64_t ino, int to_set, const struc
 	if (!job)
 		return;
 	job->ino = ino;
+	job->change = *change;
 	job->attributes = *set;
 	job->flags = (unsigned)to_set;
 	job->size = size;
 	/* So that a close that comes after it stores what it sets. */
 	job->ends_batch = is_pending(fs, ino);
+	if (to_set & FUSE_SET_ATTR_SIZE)
+		cache_begin_change(&fs->cache, &job->change);
 	writer_submit(fs->writer, job);
 }
 
@@ -149,9 +152,11 @@ static int set_size_of_copy(fuse_req_t req, const struct stat *attr, const struc
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
+	struct change change;
 	struct vault_attributes set;
 	int r;
 
+	change_of_node(fs, ino, &change);
 	wait_for_releases(fs, ino);
 	attributes_of(attr, to_set, &set);
 	if (is_read_only(fs))
@@ -166,8 +171,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, s
 		reply_error(req, ino, r);
 	else if (set.what == 0 && !(to_set & FUSE_SET_ATTR_SIZE))
 		op_getattr(req, ino, fi);
-	else
-		submit_setattr(req, ino, to_set, &set, (size_t)attr->st_size);
+	else if (!(to_set & FUSE_SET_ATTR_SIZE) || !cache_defers(req, &change))
+		submit_setattr(req, ino, to_set, &set, (size_t)attr->st_size, &change);
 }
 
 /* The kernel checks access itself (default_permissions); it asks only whether the node is there. */

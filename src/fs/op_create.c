@@ -121,6 +121,7 @@ static const struct job_sort create_job = {.run = run_create, .settle = settle_c
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
+	struct change change;
 	struct job *job;
 	int r;
 
@@ -128,14 +129,18 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		reply_error(req, parent, -EROFS);
 		return;
 	}
+	if (cache_defers_names(req, parent, name, 0, NULL, &change))
+		return;
 	job = job_new(req, &create_job);
 	if (!job)
 		return;
+	job->change = change;
 	job->dir = parent;
 	job->caller = caller_of(req, mode);
 	job->fi = *fi;
 	r = job_set_name(job->name, name);
 	if (r == 0) {
+		cache_begin_change(&fs->cache, &job->change);
 		writer_submit(fs->writer, job);
 		return;
 	}

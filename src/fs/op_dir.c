@@ -60,14 +60,12 @@ static bool add_dots(struct listing *listing, const struct vault_entry *dir, off
 }
 
 /* 0, or -ENOENT: there is no more than what was added. */
-static int fill(struct fs *fs, struct listing *listing, const struct vault_entry *dir, off_t offset)
+static int add_children(struct fs *fs, struct listing *listing, const struct vault_entry *dir, off_t offset)
 {
 	uint64_t after = offset > OFFSET_DOTDOT ? (uint64_t)offset : 0;
 	struct vault_entry child;
 	int r;
 
-	if (!add_dots(listing, dir, offset))
-		return 0;
 	while ((r = vault_next(fs->reader, dir, after, &child)) == 0) {
 		struct fuse_entry_param entry;
 
@@ -76,6 +74,18 @@ static int fill(struct fs *fs, struct listing *listing, const struct vault_entry
 			return 0;
 		after = child.id;
 	}
+	return r;
+}
+
+static int fill(struct fs *fs, struct listing *listing, const struct vault_entry *dir, off_t offset)
+{
+	int r;
+
+	if (!add_dots(listing, dir, offset))
+		return 0;
+	vault_list_begin(fs->reader);
+	r = add_children(fs, listing, dir, offset);
+	vault_list_end(fs->reader);
 	return r;
 }
 

@@ -1,5 +1,7 @@
-/* Files: open, read, release, lseek, poll. Every handle is direct: only a private mapping fills pages. */
-#include "flight.h"
+/*
+ * Files: open, read, release, lseek, poll.  Every handle is direct, unless values are cached (cache.h): only
+ * a private mapping fills pages then.
+ */
 #include "private.h"
 
 #include <errno.h>
@@ -15,15 +17,20 @@ static bool is_for_writing(const struct fuse_file_info *fi)
 
 /* --- open --- */
 
-static int open_for_reading(struct fs *fs, uint64_t ino, struct fuse_file_info *fi)
+static int open_for_reading(struct fs *fs, uint64_t ino, bool is_cached, struct fuse_file_info *fi)
 {
 	struct snapshot *snapshot;
-	int r = snapshot_acquire(&fs->snapshots, fs->reader, ino, fs->request.unique, &snapshot);
+	int r = snapshot_acquire(&fs->snapshots, fs->reader, ino, fs->request.unique, CACHE_VALUE_MAX,
+				 &is_cached, &snapshot);
 
 	if (r < 0)
 		return r;
 	fi->fh = handle_reader(snapshot->version);
 	fi->noflush = 1;
+	if (!is_cached)
+		return 0;
+	fi->fh = handle_of_cache(fi->fh);
+	fi->keep_cache = sweep_filled(&fs->sweep, ino) == snapshot->version;
 	return 0;
 }
 
@@ -76,14 +83,16 @@ static int open_pending(struct fs *fs, uint64_t ino, uid_t uid, bool is_removed,
 	return is_removed || open_file_pending(&fs->open_files, ino, &pending) == 0 ? -ENOENT : -ESTALE;
 }
 
-static int open_file(struct fs *fs, uint64_t ino, uid_t uid, struct fuse_file_info *fi)
+/* is_calm: it may read through the page cache. */
+static int open_file(struct fs *fs, uint64_t ino, uid_t uid, bool is_calm, struct fuse_file_info *fi)
 {
 	bool is_removed;
 	uint64_t file;
 	int r = find_file(fs, ino, &file, &is_removed);
 
 	if (r == 0)
-		r = is_for_writing(fi) ? open_for_writing(fs, file, uid, fi) : open_for_reading(fs, file, fi);
+		r = is_for_writing(fi) ? open_for_writing(fs, file, uid, fi)
+				       : open_for_reading(fs, file, is_calm && file == ino, fi);
 	if (r == 0 && file != ino && !is_for_writing(fi))
 		fi->fh = handle_of_alias(fi->fh);
 	if (r != -ENOENT)
@@ -115,14 +124,43 @@ static int open_key_name(struct fs *fs, uint64_t ino, struct fuse_file_info *fi)
 	return vault_get(fs->reader, node_row(ino), &key);
 }
 
+/*
+ * With a cache a writing handle must not be on an id that was renamed while it was opened: what it stores
+ * goes to the field of the new name, where readers of the cache may be.  A rename that is settled from here
+ * on sees it.
+ */
+static int open_latest(struct fs *fs, uint64_t ino, uid_t uid, bool is_calm, struct fuse_file_info *fi)
+{
+	int r = open_file(fs, ino, uid, is_calm, fi);
+
+	while (r == 0 && fs->cache.is_on && handle_sort(fi->fh) == HANDLE_WRITER &&
+	       atomic_load(&fs->n_commits) != fs->n_commits_seen) {
+		handle_close(&fs->open_files, fi->fh);
+		notice_commits(fs);
+		r = open_file(fs, ino, uid, is_calm, fi);
+	}
+	return r;
+}
+
+static bool must_wait(fuse_req_t req, uint64_t ino)
+{
+	struct change change;
+
+	change_of_node(fs_of(req), ino, &change);
+	return cache_defers(req, &change);
+}
+
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
+	bool is_calm = cache_is_calm(fs, ino);
 	int r;
 
-	wait_for_releases(fs, ino);
+	if (is_for_writing(fi) && must_wait(req, ino))
+		return;
+	wait_for_releases(fs, ino); /* what ended before it was calm is seen now */
 	r = node_space(ino) == SPACE_KEY_NAME ? open_key_name(fs, ino, fi)
-					      : open_file(fs, ino, fuse_req_ctx(req)->uid, fi);
+					      : open_latest(fs, ino, fuse_req_ctx(req)->uid, is_calm, fi);
 	if (r < 0) {
 		reply_error(req, ino, r);
 		return;
@@ -130,7 +168,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (handle_sort(fi->fh) == HANDLE_WRITER)
 		notify_attributes(fs,
 				  ino); /* before the kernel makes the size 0, which it does first of all */
-	fi->direct_io = 1;
+	fi->direct_io = !handle_is_of_cache(fi->fh);
 	if (fuse_reply_open(req, fi) != -ENOENT)
 		return;
 	/* Nobody waits for it any more: there will be no RELEASE. */
@@ -144,7 +182,7 @@ void forget_reader(struct fs *fs, uint64_t ino, uint64_t fh)
 {
 	if (node_space(ino) == SPACE_ROW)
 		snapshot_release(&fs->snapshots, file_of_reader(fs, ino, fh), handle_version(fh),
-				 fs->request.unique);
+				 handle_is_of_cache(fh), fs->request.unique);
 }
 
 /* --- read --- */
@@ -180,6 +218,8 @@ static int check_fill(struct fs *fs, uint64_t ino, const struct fuse_file_info *
 	struct vault_entry entry;
 	int r;
 
+	if (handle_is_of_cache(fi->fh) && sweep_is_condemned(&fs->sweep, ino))
+		return -ESTALE;
 	if (fi->lock_owner != 0)
 		return 0;
 	r = vault_get(fs->reader, ino, &entry);
@@ -225,27 +265,21 @@ static void read_copy(fuse_req_t req, uint64_t ino, uint64_t fh, size_t size, of
 		(void)fuse_reply_buf(req, (const char *)buffer->data, (size_t)r);
 }
 
-/* The kernel keeps the pages of a mapping (check_fill), and must be told to drop them when it is locked. */
-static void note_fill(struct flight_filled *filled, uint64_t ino)
+/* What a READ without a lock owner is answered with, the kernel keeps: it has to be dropped again. */
+static int note_fill(struct fs *fs, uint64_t ino, const struct fuse_file_info *fi)
 {
-	uint64_t n = atomic_load(&filled->n);
-
-	for (uint64_t i = 0; i < n && i < FLIGHT_FILLED_MAX; i++)
-		if (filled->inos[i] == ino)
-			return;
-	if (node_row(ino) > filled->highest)
-		filled->highest = node_row(ino);
-	if (n < FLIGHT_FILLED_MAX)
-		filled->inos[n] = ino;
-	if (n <= FLIGHT_FILLED_MAX)
-		atomic_store(&filled->n, n + 1);
+	if (fi->lock_owner != 0)
+		return 0;
+	return sweep_fill(&fs->sweep, ino, handle_sort(fi->fh) == HANDLE_READER ? handle_version(fi->fh) : 0);
 }
 
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	if (fi->lock_owner == 0)
-		note_fill(&fs_of(req)->flight->filled, ino);
-	if (node_space(ino) == SPACE_KEY_NAME)
+	int r = note_fill(fs_of(req), ino, fi);
+
+	if (r < 0)
+		reply_error(req, ino, r);
+	else if (node_space(ino) == SPACE_KEY_NAME)
 		read_key_name(req, ino, size, offset);
 	else if (handle_sort(fi->fh) == HANDLE_WRITER)
 		read_copy(req, ino, fi->fh, size, offset);

@@ -173,10 +173,17 @@ static const struct job_sort unlink_job = {
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct job *job = name_job(req, &unlink_job, parent, name);
+	struct change change;
+	struct job *job;
 
-	if (job)
-		writer_submit(fs_of(req)->writer, job);
+	if (cache_defers_names(req, parent, name, 0, NULL, &change))
+		return;
+	job = name_job(req, &unlink_job, parent, name);
+	if (!job)
+		return;
+	job->change = change;
+	cache_begin_change(&fs_of(req)->cache, &job->change);
+	writer_submit(fs_of(req)->writer, job);
 }
 
 static int run_rmdir(struct fs *fs, struct vault *vault, struct job *job)
@@ -347,10 +354,27 @@ static int let_names_expire(struct fs *fs, struct job *job)
 	return 0;
 }
 
+/* All that is in the two keys changes. */
+static bool defers_exchange(fuse_req_t req, uint64_t dir, const char *name, uint64_t other_dir,
+			    const char *other_name, struct change *ret)
+{
+	struct vault_entry one, other;
+	struct fs *fs = fs_of(req);
+
+	*ret = (struct change){.files = {0, 0}};
+	if (!fs->cache.is_on || vault_lookup(fs->reader, dir, name_bytes(name), &one) < 0 ||
+	    vault_lookup(fs->reader, other_dir, name_bytes(other_name), &other) < 0)
+		return false;
+	ret->keys[0] = one.id;
+	ret->keys[1] = other.id;
+	return cache_defers(req, ret);
+}
+
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
 	       const char *new_name, unsigned flags)
 {
 	bool is_exchange = flags == RENAME_EXCHANGE;
+	struct change change;
 	struct job *job;
 	int r;
 
@@ -358,15 +382,20 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 		reply_error(req, parent, -EINVAL);
 		return;
 	}
+	if (is_exchange ? defers_exchange(req, parent, name, new_parent, new_name, &change)
+			: cache_defers_names(req, parent, name, new_parent, new_name, &change))
+		return;
 	job = name_job(req, is_exchange ? &exchange_job : &rename_job, parent, name);
 	if (!job)
 		return;
+	job->change = change;
 	job->new_dir = new_parent;
 	job->flags = flags;
 	r = job_set_name(job->new_name, new_name);
 	if (r == 0 && is_exchange && !fs_of(req)->has_epoch)
 		r = let_names_expire(fs_of(req), job);
 	if (r == 0) {
+		cache_begin_change(&fs_of(req)->cache, &job->change);
 		writer_submit(fs_of(req)->writer, job);
 		return;
 	}

@@ -303,7 +303,8 @@ static int run_remove(struct fs *fs, struct vault *vault, struct job *job)
 static void settle_change(struct fs *fs, struct job *job)
 {
 	if (job->result == 0) {
-		notify_attributes(fs, job->ino); /* ctime */
+		if (!sweep_is_held(&fs->sweep, job->ino)) /* else not now (cache.h) */
+			notify_attributes(fs, job->ino);  /* ctime */
 		notify_attributes_of(fs, &job->changes);
 	}
 	reply_error(job->req, job->ino, job->result);
@@ -353,17 +354,28 @@ static int check_change(struct fs *fs, uint64_t ino, const char *name, const str
 static void submit(fuse_req_t req, uint64_t ino, const char *name, const struct bytes *value, int flags)
 {
 	struct fs *fs = fs_of(req);
-	struct job *job = job_new(req, value ? &set_job : &remove_job);
+	const struct special *special = special_of(name);
+	struct change change = {.files = {0, 0}};
+	struct job *job;
 	int r;
 
+	/* All values of the key may be shorter, or longer, from then on. */
+	if (special && special->sort == SORT_NEWLINE)
+		change.keys[0] = ino;
+	if (cache_defers(req, &change))
+		return;
+	job = job_new(req, value ? &set_job : &remove_job);
 	if (!job)
 		return;
+	job->change = change;
 	job->ino = ino;
 	job->flags = (unsigned)flags;
 	memcpy(job->attribute, name, strlen(name) + 1);
 	job->ends_batch = is_pending(fs, ino); /* a close that comes after it stores what it sets */
 	r = value ? secret_copy(fs->arena, *value, &job->value) : 0;
 	if (r == 0) {
+		if (change.keys[0] != 0)
+			cache_begin_change(&fs->cache, &job->change);
 		writer_submit(fs->writer, job);
 		return;
 	}

@@ -6,7 +6,9 @@
 
 #include "absence.h"
 #include "barrier.h"
+#include "cache.h"
 #include "fleeting.h"
+#include "flight.h"
 #include "fs.h"
 #include "inherit.h"
 #include "job.h"
@@ -16,6 +18,7 @@
 #include "notify.h"
 #include "open_file.h"
 #include "snapshot.h"
+#include "sweep.h"
 #include "vault.h"
 #include "witness.h"
 #include "writer.h"
@@ -43,6 +46,9 @@ struct fs {
 	bool is_without_witness; /* it is gone: the loop ends */
 	struct fuse_session *session;
 	struct flight *flight;
+	int flight_fd;
+	int sweeper;
+	struct sweep sweep;
 	struct inherited inherited;
 	bool has_inherited; /* requests may come again that were carried out: the loop's */
 	struct journal journal;
@@ -58,6 +64,7 @@ struct fs {
 	struct barrier barrier;
 	struct moves moves;
 	struct fleeting fleeting;
+	struct cache cache;
 	struct absence absence;
 	bool has_journal;
 	bool is_locked;		     /* there are no keys: no session, neither the store's nor libfuse's */
@@ -69,6 +76,9 @@ struct fs {
 	atomic_uint_least64_t n_requests;
 	atomic_uint_least64_t n_commits; /* raised by the writer thread before it answers what it committed */
 	uint64_t n_commits_seen;	 /* by the loop */
+	atomic_bool is_rekeying;
+	atomic_uint_least64_t n_shreds; /* as n_commits */
+	uint64_t n_shreds_seen;
 };
 
 /* The file system that a request came to. */
@@ -118,6 +128,8 @@ void entry_param(struct fs *fs, const struct vault_entry *entry, struct fuse_ent
  */
 int follow_move(struct fs *fs, struct vault *vault, struct vault_entry *entry);
 int follow_to_open(struct fs *fs, struct vault_entry *entry);
+/* A change of what the node is, also by an old id (cache.h). The loop's. */
+void change_of_node(struct fs *fs, uint64_t ino, struct change *ret);
 /* What a node to be changed is: a stored entry (*ret_state OPEN_LIVE), or one in memory alone, which is
  * pending or gone. -ESTALE: nobody's. */
 int find_to_change(struct fs *fs, struct vault *vault, uint64_t ino, struct vault_entry *ret,
@@ -192,8 +204,20 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t offset_in, stru
  * no more when there was a commit.
  */
 void notice_commits(struct fs *fs);
-/* barrier_wait, and then that. */
+/* --- rekey.c --- */
+
+/* The loop's, with that: of services that were shredded nothing stays in memory. */
+void notice_shreds(struct fs *fs);
+
+/* barrier_wait, and then notice_commits. */
 void wait_for_releases(struct fs *fs, uint64_t ino);
+
+/* How many requests wait for the verdict, or are put off: the watch must not take them for stuck. The loop's.
+ */
+static inline void note_parked(struct fs *fs)
+{
+	atomic_store(&fs->flight->n_parked, fs->absence.n + fs->cache.n_deferred);
+}
 
 /* --- loop.c --- */
 

@@ -5,11 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-void snapshots_init(struct snapshots *snapshots, struct keep *keep, size_t budget)
+void snapshots_init(struct snapshots *snapshots, struct keep *keep, struct sweep *sweep, size_t budget)
 {
 	snapshots->budget = budget; /* the rest is zero, in a struct that was just allocated */
 	snapshots->change = 1;
 	snapshots->keep = keep;
+	snapshots->sweep = sweep;
 }
 
 static struct snapshot **bucket_of(struct snapshots *snapshots, uint64_t ino)
@@ -64,6 +65,14 @@ void snapshots_close(struct snapshots *snapshots)
 	drop_all(snapshots);
 }
 
+/* The key is gone with its service: that is no damage. */
+static bool is_shredded(struct vault *vault, const struct snapshot *snapshot, int code)
+{
+	struct vault_entry service;
+
+	return code == -EBADMSG && vault_get(vault, snapshot->entry.service, &service) == -ENOENT;
+}
+
 int snapshot_value(struct snapshots *snapshots, struct vault *vault, struct snapshot *snapshot,
 		   const struct secret **ret)
 {
@@ -75,7 +84,7 @@ int snapshot_value(struct snapshots *snapshots, struct vault *vault, struct snap
 			r = vault_snapshot_open(vault, snapshot->sealed, &snapshot->value);
 		}
 		if (r < 0)
-			return r;
+			return is_shredded(vault, snapshot, r) ? -ESTALE : r;
 		snapshots->plaintext += snapshot->value->cap;
 		snapshot->next_open = snapshots->open;
 		snapshots->open = snapshot;
@@ -220,7 +229,7 @@ static int current(struct snapshots *snapshots, struct vault *vault, uint64_t in
 }
 
 /* A successor must be able to show it as well. */
-static void keep_new(struct keep *keep, struct snapshot *snapshot, uint64_t unique)
+static void keep_new(struct keep *keep, struct snapshot *snapshot, bool is_cached, uint64_t unique)
 {
 	unsigned char *to;
 	int index = keep_reserve(keep, vault_snapshot_size(snapshot->sealed), &to);
@@ -228,39 +237,76 @@ static void keep_new(struct keep *keep, struct snapshot *snapshot, uint64_t uniq
 	if (index == KEEP_NONE)
 		return;
 	vault_snapshot_write(snapshot->sealed, to);
-	keep_publish(keep, index, snapshot->ino, snapshot->version, unique);
+	keep_publish(keep, index, snapshot->ino, snapshot->version, is_cached, unique);
 	snapshot->kept = index;
 }
 
-static void add_handle(struct snapshots *snapshots, struct snapshot *snapshot, uint64_t unique)
+static void note_handles(struct snapshots *snapshots, const struct snapshot *snapshot, bool is_cached,
+			 uint64_t unique)
 {
-	struct keep *keep = snapshots->keep;
+	const struct keep_handles handles = {snapshot->n_handles, snapshot->n_cached, is_cached};
 
+	if (snapshot->kept != KEEP_NONE)
+		keep_count(snapshots->keep, snapshot->kept, handles, unique);
+}
+
+/* The list of the sweeper comes first, and last when a handle is closed: it never has less than there are. */
+static bool hold_cached(struct snapshots *snapshots, struct snapshot *snapshot)
+{
+	if (snapshot->n_handles > 0 && snapshot->kept == KEEP_NONE)
+		return false;
+	return sweep_hold(snapshots->sweep, snapshot->ino);
+}
+
+static void count_cached(struct snapshots *snapshots, struct snapshot *snapshot, int n)
+{
+	snapshot->n_cached += (unsigned)n;
+	atomic_fetch_add(&snapshots->n_cached, (uint64_t)(int64_t)n);
+}
+
+/* False: it does not read through the page cache, whatever was asked for. */
+static bool add_handle(struct snapshots *snapshots, struct snapshot *snapshot, bool is_cached,
+		       uint64_t unique)
+{
+	is_cached = is_cached && hold_cached(snapshots, snapshot);
 	end_idle(snapshots, snapshot);
 	snapshot->n_handles++;
 	atomic_fetch_add(&snapshots->n_handles, 1);
-	if (snapshot->kept != KEEP_NONE)
-		keep_count(keep, snapshot->kept, snapshot->n_handles, unique);
-	else if (snapshot->n_handles == 1)
-		keep_new(keep, snapshot, unique);
+	if (is_cached)
+		count_cached(snapshots, snapshot, 1);
+	if (snapshot->n_handles > 1)
+		note_handles(snapshots, snapshot, is_cached, unique);
+	else
+		keep_new(snapshots->keep, snapshot, is_cached, unique);
+	if (!is_cached || snapshot->kept != KEEP_NONE)
+		return is_cached;
+	count_cached(snapshots, snapshot, -1);
+	sweep_release(snapshots->sweep, snapshot->ino);
+	return false;
 }
 
-static void drop_handle(struct snapshots *snapshots, struct snapshot *snapshot, uint64_t unique)
+static void drop_handle(struct snapshots *snapshots, struct snapshot *snapshot, bool is_cached,
+			uint64_t unique)
 {
+	uint64_t ino = snapshot->ino;
+
+	is_cached = is_cached && snapshot->n_cached > 0;
 	snapshot->n_handles--;
 	atomic_fetch_sub(&snapshots->n_handles, 1);
-	if (snapshot->kept != KEEP_NONE)
-		keep_count(snapshots->keep, snapshot->kept, snapshot->n_handles, unique);
-	if (snapshot->n_handles > 0)
-		return;
-	if (is_current(snapshots, snapshot) && snapshot->entry.size <= SNAPSHOT_IDLE_SIZE)
+	if (is_cached)
+		count_cached(snapshots, snapshot, -1);
+	note_handles(snapshots, snapshot, is_cached, unique);
+	if (snapshot->n_handles == 0 && is_current(snapshots, snapshot) &&
+	    snapshot->entry.size <= SNAPSHOT_IDLE_SIZE)
 		become_idle(snapshots, snapshot);
-	else
+	else if (snapshot->n_handles == 0)
 		forget(snapshots, snapshot);
+	if (is_cached)
+		sweep_release(snapshots->sweep, ino);
 }
 
 int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t ino, uint64_t unique,
-		     struct snapshot **ret)
+		     size_t size_max, bool *is_cached, struct snapshot **ret)
 {
 	const struct secret *value;
 	struct snapshot *snapshot;
@@ -274,7 +320,7 @@ int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t 
 			forget(snapshots, snapshot);
 		return r;
 	}
-	add_handle(snapshots, snapshot, unique);
+	*is_cached = add_handle(snapshots, snapshot, *is_cached && snapshot->entry.size <= size_max, unique);
 	*ret = snapshot;
 	return 0;
 }
@@ -283,17 +329,18 @@ int snapshot_find(struct snapshots *snapshots, struct vault *vault, uint64_t ino
 		  uint64_t unique, struct snapshot **ret)
 {
 	struct snapshot *snapshot = find(snapshots, ino, version);
+	bool is_cached = false;
 	int r;
 
 	if (snapshot && snapshot->n_handles > 0) {
 		*ret = snapshot;
 		return 0;
 	}
-	r = snapshot_acquire(snapshots, vault, ino, unique, &snapshot);
+	r = snapshot_acquire(snapshots, vault, ino, unique, 0, &is_cached, &snapshot);
 	if (r < 0)
 		return r == -ENOENT ? -ESTALE : r;
 	if (snapshot->version != version) {
-		drop_handle(snapshots, snapshot, 0);
+		drop_handle(snapshots, snapshot, false, 0);
 		return -ESTALE;
 	}
 	*ret = snapshot;
@@ -332,10 +379,11 @@ void snapshots_forget_opened_by(struct snapshots *snapshots, uint64_t unique)
 	keep->repeated = 0;
 	snapshot = find_kept(snapshots, (int)keep->repeated_index);
 	if (snapshot)
-		drop_handle(snapshots, snapshot, 0);
+		drop_handle(snapshots, snapshot, keep->repeated_is_cached, 0);
 }
 
-void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t version, uint64_t unique)
+void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t version, bool is_cached,
+		      uint64_t unique)
 {
 	struct snapshot *snapshot = find(snapshots, ino, version);
 	const struct keep *keep = snapshots->keep;
@@ -346,7 +394,16 @@ void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t versio
 		return;
 	if (snapshot->kept != KEEP_NONE && keep->repeated == (unique & ~FLIGHT_RESENT))
 		return;
-	drop_handle(snapshots, snapshot, unique);
+	drop_handle(snapshots, snapshot, is_cached, unique);
+}
+
+unsigned snapshots_count_cached(const struct snapshots *snapshots, uint64_t ino)
+{
+	unsigned n = 0;
+
+	for (const struct snapshot *at = snapshots->buckets[ino % SNAPSHOT_BUCKETS]; at; at = at->next)
+		n += at->ino == ino ? at->n_cached : 0;
+	return n;
 }
 
 /* -EBADMSG: what is there is not what a store had. */
@@ -367,6 +424,7 @@ static int inherit(struct snapshots *snapshots, struct vault *vault, int index, 
 		return r;
 	snapshot->n_handles = kept->n_handles;
 	atomic_fetch_add(&snapshots->n_handles, kept->n_handles);
+	count_cached(snapshots, snapshot, (int)kept->n_cached);
 	snapshot->kept = index;
 	return 0;
 }
@@ -381,7 +439,8 @@ int snapshots_inherit(struct snapshots *snapshots, struct vault *vault)
 		if (r == -ENOMEM)
 			return r;
 		if (r < 0)
-			keep_count(snapshots->keep, i, 0, 0); /* its readers are told ESTALE */
+			keep_count(snapshots->keep, i, (struct keep_handles){0, 0, false},
+				   0); /* its readers are told ESTALE */
 	}
 	return 0;
 }

@@ -14,6 +14,7 @@
 
 #include "keep.h"
 #include "secret.h"
+#include "sweep.h"
 #include "vault.h"
 
 #include <stdatomic.h>
@@ -28,9 +29,10 @@ struct snapshot {
 	uint64_t version;
 	struct vault_entry entry;
 	unsigned n_handles;
-	int idle;      /* its place among those without a handle, or IDLE_NOWHERE */
-	uint64_t seen; /* the change (snapshots.change) since which it is the store's; 0: it may not be */
-	int kept;      /* its place in the flight record, or KEEP_NONE */
+	unsigned n_cached; /* of them, those that read through the page cache */
+	int idle;	   /* its place among those without a handle, or IDLE_NOWHERE */
+	uint64_t seen;	   /* the change (snapshots.change) since which it is the store's; 0: it may not be */
+	int kept;	   /* its place in the flight record, or KEEP_NONE */
 	struct vault_snapshot *sealed;
 	struct secret *value; /* as written; NULL when it was dropped */
 };
@@ -48,20 +50,24 @@ struct snapshots {
 	size_t plaintext; /* bytes of the arena that the open ones take */
 	size_t budget;
 	struct keep *keep;		 /* borrowed */
+	struct sweep *sweep;		 /* the same */
 	atomic_uint_least64_t n_handles; /* of all snapshots; for other threads to read */
+	atomic_uint_least64_t n_cached;	 /* the same */
 };
 
-void snapshots_init(struct snapshots *snapshots, struct keep *keep, size_t budget);
+void snapshots_init(struct snapshots *snapshots, struct keep *keep, struct sweep *sweep, size_t budget);
 /* Those that a predecessor's handles show. -ENOMEM. */
 int snapshots_inherit(struct snapshots *snapshots, struct vault *vault);
 void snapshots_destroy(struct snapshots *snapshots);
 
 /*
  * One more handle on the current version of field ino, by the request unique; opens it, so that damage shows
- * at once. -ENOENT when ino is no live field, and what vault_snapshot_open says.
+ * at once. -ENOENT when ino is no live field, and what vault_snapshot_open says.  *is_cached: whether it
+ * is to read through the page cache, and whether it does: not a value of more than size_max, nor one that no
+ * successor would know of.
  */
 int snapshot_acquire(struct snapshots *snapshots, struct vault *vault, uint64_t ino, uint64_t unique,
-		     struct snapshot **ret);
+		     size_t size_max, bool *is_cached, struct snapshot **ret);
 
 /* Something was committed: none is known to be current, and those without a handle go. */
 void snapshots_changed(struct snapshots *snapshots);
@@ -89,6 +95,9 @@ int snapshot_any(const struct snapshots *snapshots, uint64_t ino, struct vault_e
 int snapshot_value(struct snapshots *snapshots, struct vault *vault, struct snapshot *snapshot,
 		   const struct secret **ret);
 
-void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t version, uint64_t unique);
+void snapshot_release(struct snapshots *snapshots, uint64_t ino, uint64_t version, bool is_cached,
+		      uint64_t unique);
+/* How many handles on field ino read through the page cache. */
+unsigned snapshots_count_cached(const struct snapshots *snapshots, uint64_t ino);
 
 #endif

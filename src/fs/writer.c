@@ -14,6 +14,8 @@
 #define BATCH_MAX	256
 #define TIDY_AFTER_S	2 /* of the first removal that was not tidied away */
 #define TIDY_RETRY_S	1
+#define TIDY_MOMENT_NS	5000000
+#define TIDY_MOMENTS	20
 #define ANCHOR_AFTER_S	5 /* of the first commit that the anchor does not know of */
 #define IDLE_FOREVER_MS INT64_C(3600000)
 
@@ -52,7 +54,7 @@ static time_t monotonic_s(void)
 	return now.tv_sec;
 }
 
-static void tidy(struct writer *writer)
+static int tidy(struct writer *writer)
 {
 	int r = vault_tidy(writer->vault);
 
@@ -61,6 +63,7 @@ static void tidy(struct writer *writer)
 	writer->tidy_at = r < 0 ? monotonic_s() + TIDY_RETRY_S : 0;
 	(void)vault_reserve_hold(
 		writer->vault); /* when there is no room for it now, there may be the next time */
+	return r;
 }
 
 /* So that an older copy of the store is not taken for it. */
@@ -212,7 +215,9 @@ static void settle_all(struct writer *writer, struct job *batch)
 		if (job->result == 0 && job->sort->removes && writer->tidy_at == 0)
 			writer->tidy_at = monotonic_s() + TIDY_AFTER_S;
 		enter(writer, job);
+		cache_note_change(writer->fs, job);
 		job->sort->settle(writer->fs, job);
+		cache_end_change(&writer->fs->cache, &job->change);
 		job_free(job);
 		atomic_fetch_sub(&writer->fs->flight->n_waiting, 1);
 	}
@@ -226,12 +231,12 @@ static int run_on_full_disk(struct writer *writer, struct job *job)
 {
 	int r;
 
-	tidy(writer);
+	(void)tidy(writer);
 	if (job->sort->frees)
 		vault_reserve_spend(writer->vault);
 	r = run_batch(writer, job);
 	if (job->sort->frees)
-		tidy(writer);
+		(void)tidy(writer);
 	return r;
 }
 
@@ -348,7 +353,7 @@ static void *writer_main(void *argument)
 		if (batch)
 			run_and_settle(writer, batch);
 		if (is_due(writer->tidy_at))
-			tidy(writer);
+			(void)tidy(writer);
 		if (is_anchor_due(writer))
 			anchor(writer);
 	}
@@ -422,6 +427,29 @@ void writer_submit(struct writer *writer, struct job *job)
 	}
 	(void)pthread_cond_signal(&writer->filled);
 	(void)pthread_mutex_unlock(&writer->mutex);
+}
+
+int writer_tidy(struct writer *writer)
+{
+	const struct timespec moment = {.tv_nsec = TIDY_MOMENT_NS};
+	int r = tidy(writer);
+
+	/* Reading what one request asks for takes less; a check of the store takes longer. */
+	for (unsigned i = 0; i < TIDY_MOMENTS && r == -EBUSY; i++) {
+		(void)nanosleep(&moment, NULL);
+		r = tidy(writer);
+	}
+	return r;
+}
+
+bool writer_is_stopping(struct writer *writer)
+{
+	bool stopping;
+
+	(void)pthread_mutex_lock(&writer->mutex);
+	stopping = writer->is_stopping;
+	(void)pthread_mutex_unlock(&writer->mutex);
+	return stopping;
 }
 
 void writer_stop(struct writer *writer)

@@ -39,6 +39,11 @@ struct writer_state {
 	uint64_t n_changes;
 };
 
+/* For a job that is settled: what it removed is cleared away now. -EBUSY: it will be, soon. */
+int writer_tidy(struct writer *writer);
+/* What is queued from now on is all that is still done. */
+bool writer_is_stopping(struct writer *writer);
+
 void writer_state(struct writer *writer, struct writer_state *ret);
 
 #endif

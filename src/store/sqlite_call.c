@@ -25,6 +25,8 @@ static const char *const texts[N_STATEMENTS] = {
 				" WHERE parent = ? AND name_index = ?",
 	[STATEMENT_NODE_NEXT] = "SELECT " NODE_COLUMNS " FROM node INDEXED BY node_children"
 				" WHERE parent = ? AND kind = ? AND id > ? ORDER BY id LIMIT 1",
+	[STATEMENT_NODE_LIST] = "SELECT " NODE_COLUMNS " FROM node INDEXED BY node_children"
+				" WHERE parent = ? AND kind = ? AND id > ? ORDER BY id",
 	[STATEMENT_NODE_SCAN] =
 		"SELECT " NODE_COLUMNS " FROM node NOT INDEXED WHERE id > ? ORDER BY id LIMIT 1",
 	[STATEMENT_NODE_WALK] = "SELECT " NODE_COLUMNS " FROM node NOT INDEXED WHERE id > ? ORDER BY id",

@@ -85,6 +85,7 @@ enum statement {
 	STATEMENT_NODE_GET,
 	STATEMENT_NODE_FIND,
 	STATEMENT_NODE_NEXT,
+	STATEMENT_NODE_LIST,
 	STATEMENT_NODE_SCAN,
 	STATEMENT_NODE_WALK,
 	STATEMENT_NODE_INSERT,
@@ -116,6 +117,11 @@ struct session {
 	enum store_mode mode; /* STORE_READ or STORE_WRITE */
 	bool salvages;	      /* nothing is asked of the tables but that they can be read */
 	uint64_t walked;      /* id of the row that the walk of a salvage is at; 0: there is none under way */
+	struct {
+		uint64_t parent;
+		uint64_t id; /* of the row that came last; 0: no listing is under way */
+		uint16_t kind;
+	} listed;
 	enum transaction_state transaction;
 	int gone;    /* why it is TRANSACTION_GONE */
 	bool marked; /* between mark and keep or undo */
@@ -265,6 +271,9 @@ int sqlite_node_find(struct store *store, uint64_t parent, const unsigned char n
 		     struct store_node *ret);
 int sqlite_node_next(struct store *store, uint64_t parent, uint16_t kind, uint64_t after,
 		     struct store_node *ret);
+int sqlite_node_list(struct store *store, uint64_t parent, uint16_t kind, uint64_t after,
+		     struct store_node *ret);
+void sqlite_list_end(struct store *store);
 int sqlite_node_scan(struct store *store, uint64_t after, struct store_node *ret);
 int sqlite_node_insert(struct store *store, const struct store_node *node);
 int sqlite_node_update(struct store *store, const struct store_node *node);

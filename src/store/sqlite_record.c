@@ -134,6 +134,11 @@ int sqlite_node_find(struct store *store, uint64_t parent, const unsigned char n
 				   memcmp(ret->name_index, name_index, STORE_INDEX_SIZE) == 0);
 }
 
+static bool is_child(const struct store_node *node, uint64_t parent, uint16_t kind, uint64_t after)
+{
+	return node->id > after && node->parent == parent && node->kind == kind;
+}
+
 int sqlite_node_next(struct store *store, uint64_t parent, uint16_t kind, uint64_t after,
 		     struct store_node *ret)
 {
@@ -144,7 +149,40 @@ int sqlite_node_next(struct store *store, uint64_t parent, uint16_t kind, uint64
 	sqlite_call_integer(&call, kind);
 	sqlite_call_integer(&call, after);
 	r = node_row(&call, ret);
-	return as_asked(r, r == 0 && ret->id > after && ret->parent == parent && ret->kind == kind);
+	return as_asked(r, r == 0 && is_child(ret, parent, kind, after));
+}
+
+/* The statement stays where it is between two calls, and holds SQLite's read transaction meanwhile. */
+int sqlite_node_list(struct store *store, uint64_t parent, uint16_t kind, uint64_t after,
+		     struct store_node *ret)
+{
+	struct session *session = session_of(store);
+	struct call call = sqlite_call_start(session, STATEMENT_NODE_LIST);
+	int r;
+
+	if (session->listed.id == 0 || session->listed.id != after || session->listed.parent != parent ||
+	    session->listed.kind != kind) {
+		sqlite_list_end(store);
+		sqlite_call_integer(&call, parent);
+		sqlite_call_integer(&call, kind);
+		sqlite_call_integer(&call, after);
+	}
+	r = node_row(&call, ret);
+	r = as_asked(r, r == 0 && is_child(ret, parent, kind, after));
+	session->listed.parent = parent;
+	session->listed.kind = kind;
+	session->listed.id = r == 0 ? ret->id : 0;
+	if (r < 0)
+		sqlite_list_end(store);
+	return r;
+}
+
+void sqlite_list_end(struct store *store)
+{
+	struct call call = sqlite_call_start(session_of(store), STATEMENT_NODE_LIST);
+
+	session_of(store)->listed.id = 0;
+	sqlite_call_end(&call);
 }
 
 /*

@@ -100,7 +100,7 @@ int adopt_replace(struct supervisor *supervisor)
 /* --- what a service manager kept --- */
 
 bool supervise_can_adopt(const int held[SUPERVISE_HELD], const char *store, const char *mountpoint,
-			 bool *ret_read_only)
+			 bool *ret_read_only, bool *ret_cache)
 {
 	struct control_status before = {.version = 0};
 	struct flight *flight;
@@ -114,8 +114,10 @@ bool supervise_can_adopt(const int held[SUPERVISE_HELD], const char *store, cons
 	flight_unmap(flight);
 	is_it = before.version == CONTROL_VERSION && strcmp(before.store, store) == 0 &&
 		strcmp(before.mountpoint, mountpoint) == 0;
-	if (is_it)
+	if (is_it) {
 		*ret_read_only = before.is_read_only;
+		*ret_cache = before.is_cached;
+	}
 	return is_it;
 }
 

@@ -74,7 +74,7 @@ static void on_status(struct supervisor *supervisor, struct client *client, uint
 }
 
 /* The worker answers it, on the client's own socket. */
-static void on_check(struct supervisor *supervisor, struct client *client)
+static void pass_on(struct supervisor *supervisor, struct client *client, enum handoff_kind kind)
 {
 	const struct control_finding busy = {
 		.version = CONTROL_VERSION,
@@ -83,20 +83,20 @@ static void on_check(struct supervisor *supervisor, struct client *client)
 	};
 
 	if (!is_locked(supervisor) && supervisor->phase == PHASE_SERVING &&
-	    worker_send(&supervisor->active, HANDOFF_CHECK, &client->fd, 1) == 0)
+	    worker_send(&supervisor->active, kind, &client->fd, 1) == 0)
 		clients_drop(client);
 	else
 		answer(client, (struct bytes){&busy, sizeof(busy)});
 }
 
 /* The worker reads what is to be changed, and answers, on the client's own socket. */
-static void on_slot(struct supervisor *supervisor, struct client *client)
+static void on_slot(struct supervisor *supervisor, struct client *client, enum handoff_kind kind)
 {
 	const struct control_slot_result busy = {.version = CONTROL_VERSION,
 						 .code = is_locked(supervisor) ? -ENOKEY : -EAGAIN};
 
 	if (!is_locked(supervisor) && supervisor->phase == PHASE_SERVING &&
-	    worker_send(&supervisor->active, HANDOFF_SLOT, &client->fd, 1) == 0)
+	    worker_send(&supervisor->active, kind, &client->fd, 1) == 0)
 		clients_drop(client);
 	else
 		answer(client, (struct bytes){&busy, sizeof(busy)});
@@ -163,10 +163,16 @@ void clients_read(struct supervisor *supervisor, struct client *client)
 		upgrade_start(supervisor);
 		break;
 	case CONTROL_CHECK:
-		on_check(supervisor, client);
+		pass_on(supervisor, client, HANDOFF_CHECK);
+		break;
+	case CONTROL_REKEY:
+		pass_on(supervisor, client, HANDOFF_REKEY);
 		break;
 	case CONTROL_SLOT:
-		on_slot(supervisor, client);
+		on_slot(supervisor, client, HANDOFF_SLOT);
+		break;
+	case CONTROL_MASTER:
+		on_slot(supervisor, client, HANDOFF_MASTER);
 		break;
 	default:
 		clients_drop(client);

@@ -321,6 +321,44 @@ int control_slot(pid_t supervisor, struct bytes change, uint64_t *ret_number)
 	return result.code;
 }
 
+int control_master(pid_t supervisor, struct bytes change, const int fds[2])
+{
+	CLEANUP(cleanup_close) int fd = -1;
+	struct control_slot_result result = {.version = 0};
+	int r = connect_to(supervisor, &fd);
+
+	if (r < 0)
+		return r == -ENOENT ? -EPIPE : r;
+	set_patience(fd, SO_RCVTIMEO, SLOT_S);
+	r = send_request(fd, CONTROL_MASTER, 0);
+	if (r == 0)
+		r = packet_send(fd, change, fds, 2, 0);
+	if (r == 0)
+		r = packet_receive(fd, &result, sizeof(result), NULL);
+	if (r < 0)
+		return r == -EAGAIN ? -ETIMEDOUT : r == -ECONNRESET ? -EPIPE : r;
+	return result.version == CONTROL_VERSION ? result.code : -EPROTO;
+}
+
+int control_rekey(pid_t supervisor, const struct control_rekey *rekey, int *ret_socket)
+{
+	CLEANUP(cleanup_close) int fd = -1;
+	struct control_rekey packet = *rekey;
+	int r = connect_to(supervisor, &fd);
+
+	if (r < 0)
+		return r;
+	packet.version = CONTROL_VERSION;
+	set_patience(fd, SO_RCVTIMEO, CHECK_S);
+	r = send_request(fd, CONTROL_REKEY, 0);
+	if (r == 0)
+		r = packet_send(fd, (struct bytes){&packet, sizeof(packet)}, NULL, 0, 0);
+	if (r < 0)
+		return r;
+	*ret_socket = take_fd(&fd);
+	return 0;
+}
+
 int control_receive_finding(int socket, struct control_finding *ret)
 {
 	int r = packet_receive(socket, ret, sizeof(*ret), NULL);
@@ -339,6 +377,14 @@ int control_send_finding(int socket, const struct control_finding *finding)
 	set_patience(socket, SO_SNDTIMEO, SEND_S);
 	r = packet_send(socket, (struct bytes){&packet, sizeof(packet)}, NULL, 0, 0);
 	return r == -EAGAIN ? -EPIPE : r;
+}
+
+void control_tell_finding(int socket, const struct control_finding *finding)
+{
+	struct control_finding packet = *finding;
+
+	packet.version = CONTROL_VERSION;
+	(void)packet_send(socket, (struct bytes){&packet, sizeof(packet)}, NULL, 0, MSG_DONTWAIT);
 }
 
 int control_accept(int listener)
@@ -367,6 +413,12 @@ int control_receive_change(int client, void *ret, size_t size)
 {
 	set_patience(client, SO_RCVTIMEO, REQUEST_S);
 	return packet_receive(client, ret, size, NULL);
+}
+
+int control_receive_master(int client, void *ret, size_t size, int ret_fds[HANDOFF_FDS_MAX])
+{
+	set_patience(client, SO_RCVTIMEO, REQUEST_S);
+	return packet_receive(client, ret, size, ret_fds);
 }
 
 int control_answer(int client, const void *answer, size_t size, const int *fds, unsigned n_fds)

@@ -15,12 +15,14 @@
 _Static_assert(PACKET_FDS_MAX == HANDOFF_FDS_MAX, "a message's descriptors fit into a packet");
 
 static const unsigned n_fds_of[] = {
-	[HANDOFF_OPEN] = 1,		       /* flight record; see below */
-	[HANDOFF_START] = 2,		       /* fuse, INIT */
-	[HANDOFF_CHECK] = 1,		       /* the client */
-	[HANDOFF_ROOT] = 1,  [HANDOFF_GO] = 2, /* lock, listener */
-	[HANDOFF_SLOT] = 1,		       /* the client */
-	[HANDOFF_LEAVE] = 0, [HANDOFF_REFUSED] = 0,
+	[HANDOFF_OPEN] = 1,			/* flight record; see below */
+	[HANDOFF_START] = 2,			/* fuse, INIT */
+	[HANDOFF_CHECK] = 1,			/* the client */
+	[HANDOFF_ROOT] = 1,   [HANDOFF_GO] = 2, /* lock, listener */
+	[HANDOFF_MASTER] = 1,			/* the client */
+	[HANDOFF_REKEY] = 1,			/* the same */
+	[HANDOFF_SLOT] = 1,			/* the same */
+	[HANDOFF_LEAVE] = 0,  [HANDOFF_REFUSED] = 0,
 };
 
 int handoff_send(int socket, const struct handoff_message *message, const int *fds, unsigned n_fds)

@@ -265,6 +265,7 @@ static struct supervisor supervisor_of(const struct supervise_config *config,
 				.since = time(NULL),
 				.is_read_only = config->read_only,
 				.allows_unlocked = config->allow_unlocked,
+				.is_cached = config->cache,
 			},
 	};
 }

@@ -310,9 +310,8 @@ void lock_give_up(struct supervisor *supervisor);
 /* sweep.c */
 
 /*
- * Has the kernel drop the pages of all files in the flight record (filled), and forgets those.  It may wait
- * for a worker, so it is done by a child, whose process number is returned; 0: there is nothing to drop.
- * -errno
+ * Has the kernel drop the pages of all files in the flight record's list (sweep).  It may wait for a worker,
+ * so it is done by a child, whose process number is returned. -errno
  */
 pid_t sweep_start(struct supervisor *supervisor);
 

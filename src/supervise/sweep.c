@@ -1,4 +1,7 @@
-/* Pages of mappings, dropped by the kernel (FUSE_NOTIFY_INVAL_INODE). */
+/*
+ * Pages of values, dropped by the kernel (FUSE_NOTIFY_INVAL_INODE): of every node that is in the list of the
+ * flight record, whatever its state.  While a worker serves, its sweeper drops them one by one (fs/sweep.h).
+ */
 #include "supervisor.h"
 
 #include "child.h"
@@ -7,10 +10,6 @@
 #include <linux/fuse.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-#define N_SPACES                                                                                  \
-	2 /* of node ids: of rows, and of the fields that read as their key's name (fs/node_id.h) \
-	   */
 
 static void drop(int fuse, uint64_t ino)
 {
@@ -22,33 +21,32 @@ static void drop(int fuse, uint64_t ino)
 		return; /* ENOENT: the kernel does not know it, and nothing else can be done */
 }
 
-static void sweep(int fuse, const struct flight_filled *filled, uint64_t n)
+static void drop_set(int fuse, const struct flight_page *pages)
 {
-	for (uint64_t i = 0; i < n && i < FLIGHT_FILLED_MAX; i++)
-		drop(fuse, filled->inos[i]);
-	if (n <= FLIGHT_FILLED_MAX)
-		return;
-	for (uint64_t row = 1; row <= filled->highest; row++)
-		for (uint64_t space = 0; space < N_SPACES; space++)
-			drop(fuse, space << 56 | row);
+	for (unsigned way = 0; way < FLIGHT_SWEEP_WAYS; way++) {
+		uint64_t ino = atomic_load(&pages[way].ino);
+
+		if (ino != 0)
+			drop(fuse, ino);
+	}
+}
+
+static void sweep(int fuse, const struct flight_sweep *list)
+{
+	for (unsigned i = 0; i < FLIGHT_SWEEP_SETS / 64; i++)
+		for (uint64_t sets = atomic_load(&list->touched[i]); sets; sets &= sets - 1)
+			drop_set(fuse, list->pages[i * 64UL + (unsigned)__builtin_ctzll(sets)]);
 }
 
 pid_t sweep_start(struct supervisor *supervisor)
 {
-	struct flight_filled *filled = &supervisor->flight->filled;
-	uint64_t n = atomic_load(&filled->n);
-	pid_t pid;
+	pid_t pid = fork();
 
-	if (n == 0)
-		return 0;
-	pid = fork();
 	if (pid < 0)
 		return -errno;
 	if (pid > 0)
 		return pid;
 	child_reset_signals();
-	sweep(supervisor->fuse, filled, n);
-	/* No page comes while it is locked, and none is known twice. */
-	atomic_store(&filled->n, 0);
+	sweep(supervisor->fuse, &supervisor->flight->sweep);
 	_exit(0);
 }

@@ -252,6 +252,7 @@ int upgrade_resume(int fd, struct supervise_config *ret_config, struct superviso
 		.group = state.identity.group,
 		.held = {-1, -1, -1},
 		.read_only = state.read_only,
+		.cache = supervisor->status.is_cached,
 		.allow_other = state.allow_other,
 		.allow_unlocked = supervisor->status.allows_unlocked,
 		.foreground = state.foreground,

@@ -47,8 +47,8 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, const str
 		.kind = HANDOFF_OPEN,
 		.code = (config->read_only ? HANDOFF_READ_ONLY : 0) |
 			(config->foreground ? 0 : HANDOFF_SYSLOG) |
-			(is_adopting(config) ? HANDOFF_SUCCESSOR : 0) | secret->flags |
-			(supervisor->status.allows_unlocked ? HANDOFF_ALLOW_UNLOCKED : 0),
+			(is_adopting(config) ? HANDOFF_SUCCESSOR : 0) | (config->cache ? HANDOFF_CACHE : 0) |
+			(supervisor->status.allows_unlocked ? HANDOFF_ALLOW_UNLOCKED : 0) | secret->flags,
 		.unlock_kind = secret->unlock_kind,
 		.identity = {config->user, config->group},
 	};
@@ -115,10 +115,21 @@ static void on_refused(struct supervisor *supervisor, const struct handoff_messa
 	supervisor->refused_call = message->code;
 }
 
+/* A standby that was unlocked by the one before has to be started again. */
+static void on_root(struct supervisor *supervisor, int *fd)
+{
+	cleanup_close(&supervisor->root);
+	supervisor->root = take_fd(fd);
+	if (supervisor->standby.pid == 0)
+		return;
+	supervisor->standby.is_ready = false;
+	worker_kill(&supervisor->standby);
+}
+
 static void on_active(struct supervisor *supervisor, const struct handoff_message *message, int *fd)
 {
-	if (message->kind == HANDOFF_ROOT && supervisor->root < 0)
-		supervisor->root = take_fd(fd);
+	if (message->kind == HANDOFF_ROOT)
+		on_root(supervisor, fd);
 	else if (message->kind == HANDOFF_UNLOCKED && supervisor->phase == PHASE_UNLOCKING)
 		start_on_unlocked(supervisor, message);
 	else if (message->kind == HANDOFF_READY && supervisor->phase == PHASE_REPLAYING)

@@ -33,7 +33,7 @@ int vault_mkdir(struct vault *vault, uint64_t dir, struct bytes name, const stru
 	entry_inherit(&entry, &parent, caller);
 	r = entry_insert(vault, &entry, NULL); /* -EEXIST: the store's own rule about names */
 	if (r == 0 && entry.class == VAULT_SERVICE)
-		r = data_key_make(vault, entry.id);
+		r = data_key_make(vault, entry.id, DATA_KEY_FIRST);
 	if (r == 0)
 		r = directory_touch(vault, dir);
 	if (r < 0)

@@ -32,6 +32,7 @@ void data_keys_forget(struct vault *vault)
 		}
 	}
 	vault->n_data_keys = 0;
+	vault->current_service = 0;
 }
 
 static int cache(struct vault *vault, uint64_t service, uint32_t generation, struct secret *key)
@@ -65,6 +66,9 @@ int data_key_get(struct vault *vault, uint64_t service, uint32_t generation, con
 		return r == -ENOENT ? -EBADMSG : r;
 	r = seal_data_key_open(vault->keys->bundle.wrap, vault->keys->store_id, service, generation,
 			       wrap.body, vault->keys->arena, &key);
+	for (const struct renewed_wrap *at = renewed_newest(vault); at && r == -EBADMSG; at = at->older)
+		r = seal_data_key_open(at->wrap, vault->keys->store_id, service, generation, wrap.body,
+				       vault->keys->arena, &key);
 	if (r < 0)
 		return r;
 	r = cache(vault, service, generation, key);
@@ -74,15 +78,25 @@ int data_key_get(struct vault *vault, uint64_t service, uint32_t generation, con
 	return 0;
 }
 
+int data_key_generation(struct vault *vault, uint64_t service, uint32_t *ret)
+{
+	struct vault_entry entry;
+	int r;
+
+	if (vault->current_service != service || service == 0) {
+		r = entry_load(vault, service, &entry, NULL);
+		if (r < 0 || entry.class != VAULT_SERVICE)
+			return r < 0 && r != -ENOENT ? r : -EBADMSG;
+		vault->current_service = service;
+		vault->current_generation = entry.data_key_generation;
+	}
+	*ret = vault->current_generation;
+	return 0;
+}
+
 int data_key_current(struct vault *vault, struct vault_entry *entry)
 {
-	struct vault_entry service;
-	int r = entry_load(vault, entry->service, &service, NULL);
-
-	if (r < 0 || service.class != VAULT_SERVICE)
-		return r < 0 && r != -ENOENT ? r : -EBADMSG;
-	entry->key_generation = service.data_key_generation;
-	return 0;
+	return data_key_generation(vault, entry->service, &entry->key_generation);
 }
 
 void wrap_element(const struct vault *vault, const struct store_wrap *wrap, unsigned char ret[SEAL_HASH_SIZE])
@@ -125,7 +139,7 @@ int wrap_remove(struct vault *vault, const struct store_wrap *wrap)
 	return 0;
 }
 
-int data_key_make(struct vault *vault, uint64_t service)
+int data_key_make(struct vault *vault, uint64_t service, uint32_t generation)
 {
 	CLEANUP(cleanup_secret_free) struct secret *key = NULL;
 	unsigned char wrapped[SEAL_DATA_KEY_SIZE];
@@ -133,33 +147,36 @@ int data_key_make(struct vault *vault, uint64_t service)
 
 	if (r < 0)
 		return r;
-	r = seal_data_key_wrap(vault->keys->bundle.wrap, vault->keys->store_id, service, DATA_KEY_FIRST, key,
-			       wrapped);
+	r = seal_data_key_wrap(wrap_key(vault), vault->keys->store_id, service, generation, key, wrapped);
 	if (r < 0)
 		return r;
 	return wrap_add(vault, &(struct store_wrap){.class = STORE_WRAP_DATA_KEY,
 						    .owner = service,
-						    .generation = DATA_KEY_FIRST,
+						    .generation = generation,
 						    .body = {wrapped, sizeof(wrapped)}});
 }
 
-int data_key_destroy(struct vault *vault, uint64_t service)
+int data_key_destroy_below(struct vault *vault, uint64_t service, uint64_t generation)
 {
-	uint32_t generation = 0;
+	struct store_wrap wrap = {.generation = 0};
+	int r;
 
 	for (;;) {
-		struct store_wrap wrap;
-		int r = backend_of(vault)->wrap_next(vault->store, STORE_WRAP_DATA_KEY, service, generation,
-						     &wrap);
-
-		if (r == -ENOENT || (r == 0 && (wrap.class != STORE_WRAP_DATA_KEY || wrap.owner != service)))
+		r = backend_of(vault)->wrap_next(vault->store, STORE_WRAP_DATA_KEY, service, wrap.generation,
+						 &wrap);
+		if (r == -ENOENT || (r == 0 && (wrap.class != STORE_WRAP_DATA_KEY || wrap.owner != service ||
+						wrap.generation >= generation)))
 			break;
 		if (r == 0)
 			r = wrap_remove(vault, &wrap);
 		if (r < 0)
 			return r;
-		generation = wrap.generation;
 	}
 	data_keys_forget(vault);
 	return 0;
+}
+
+int data_key_destroy(struct vault *vault, uint64_t service)
+{
+	return data_key_destroy_below(vault, service, (uint64_t)UINT32_MAX + 1);
 }

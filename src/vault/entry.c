@@ -273,13 +273,34 @@ int entry_next(struct vault *vault, uint64_t parent, enum vault_class class, con
 	return r < 0 ? r : open_current(vault, &node, ret, NULL);
 }
 
+int entry_list(struct vault *vault, uint64_t parent, enum vault_class class, const struct key_type *type,
+	       uint64_t after, struct vault_entry *ret)
+{
+	const struct vault_entry wanted = {.class = class, .type = type};
+	struct store_node node;
+	int r;
+
+	if (!vault->is_listing)
+		return entry_next(vault, parent, class, type, after, ret);
+	r = backend_of(vault)->node_list(vault->store, parent, entry_kind(&wanted), after, &node);
+	return r < 0 ? r : open_current(vault, &node, ret, NULL);
+}
+
 /* --- writing --- */
 
 /* Fills node's public columns and the key that seals it. */
 static int begin_seal(struct vault *vault, struct vault_entry *entry, struct store_node *node,
 		      const struct secret **ret_key)
 {
+	int r;
+
 	entry->version = next_generation(vault);
+	/* So that once all of a service's older rows were sealed anew, there never is one again. */
+	if (has_service(entry->class, entry->service)) {
+		r = data_key_current(vault, entry);
+		if (r < 0)
+			return r;
+	}
 	*node = (struct store_node){
 		.id = entry->id,
 		.parent = entry->parent,

@@ -205,19 +205,20 @@ static int next_type(struct vault *vault, const struct vault_entry *service, uin
 	return 0;
 }
 
-/* A key rarely has one, and its fields are asked for one after the other. */
-static int next_draft(struct vault *vault, const struct vault_entry *key, uint64_t after,
-		      struct vault_entry *ret)
+/* Fields or drafts of a key.  That there are no more is asked twice in each listing, and of drafts at each
+ * field. */
+static int next_listed(struct vault *vault, const struct vault_entry *key, int what, uint64_t after,
+		       struct vault_entry *ret)
 {
+	struct list_end *end = &vault->ends[what];
 	int r;
 
-	if (vault->no_drafts_in == key->id && vault->no_drafts_after <= after)
+	if (end->key == key->id && end->after <= after)
 		return -ENOENT;
-	r = entry_next(vault, key->id, VAULT_DRAFT, key->type, after, ret);
-	if (r == -ENOENT && vault->recent) {
-		vault->no_drafts_in = key->id;
-		vault->no_drafts_after = after;
-	}
+	r = what == LISTED_FIELDS ? entry_list(vault, key->id, VAULT_FIELD, key->type, after, ret)
+				  : entry_next(vault, key->id, VAULT_DRAFT, key->type, after, ret);
+	if (r == -ENOENT && vault->recent)
+		*end = (struct list_end){key->id, after};
 	return r;
 }
 
@@ -226,8 +227,8 @@ static int next_file(struct vault *vault, const struct vault_entry *key, uint64_
 		     struct vault_entry *ret)
 {
 	struct vault_entry draft;
-	int f = entry_next(vault, key->id, VAULT_FIELD, key->type, after, ret);
-	int d = next_draft(vault, key, after, &draft);
+	int f = next_listed(vault, key, LISTED_FIELDS, after, ret);
+	int d = next_listed(vault, key, LISTED_DRAFTS, after, &draft);
 
 	if (d == -ENOENT || f == -ENOENT) {
 		if (d == 0)
@@ -239,15 +240,26 @@ static int next_file(struct vault *vault, const struct vault_entry *key, uint64_
 	return d < 0 ? d : f;
 }
 
+void vault_list_begin(struct vault *vault)
+{
+	vault->is_listing = true;
+}
+
+void vault_list_end(struct vault *vault)
+{
+	vault->is_listing = false;
+	backend_of(vault)->list_end(vault->store);
+}
+
 int vault_next(struct vault *vault, const struct vault_entry *dir, uint64_t after, struct vault_entry *ret)
 {
 	switch (dir->class) {
 	case VAULT_DIR_ROOT:
-		return entry_next(vault, dir->id, VAULT_SERVICE, NULL, after, ret);
+		return entry_list(vault, dir->id, VAULT_SERVICE, NULL, after, ret);
 	case VAULT_SERVICE:
 		return next_type(vault, dir, after, ret);
 	case VAULT_TYPE:
-		return entry_next(vault, dir->service, VAULT_KEY, dir->type, after, ret);
+		return entry_list(vault, dir->service, VAULT_KEY, dir->type, after, ret);
 	case VAULT_KEY:
 		return next_file(vault, dir, after, ret);
 	default:

@@ -2,6 +2,7 @@
 #include "session.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define RECENT_MAX 256
 
@@ -31,7 +32,18 @@ void vault_forget(struct vault *vault)
 {
 	if (vault->recent)
 		recent_of(vault)->age++;
-	vault->no_drafts_in = 0;
+	memset(vault->ends, 0, sizeof(vault->ends));
+}
+
+void recent_wipe(struct vault *vault)
+{
+	struct recent *recent = vault->recent ? recent_of(vault) : NULL;
+	uint64_t age = recent ? recent->age : 0;
+
+	if (!recent)
+		return;
+	explicit_bzero(recent, sizeof(*recent));
+	recent->age = age + 1;
 }
 
 bool recent_get(const struct vault *vault, uint64_t id, struct vault_entry *ret)

@@ -138,7 +138,7 @@ static int need_keys(struct salvage *salvage, const struct vault_entry *entry)
 	if (entry->class == VAULT_SERVICE) {
 		r = need_data_key(salvage, entry->id, entry->data_key_generation);
 		if (r == -EBADMSG && entry->data_key_generation == DATA_KEY_FIRST)
-			r = data_key_make(salvage->to, entry->id);
+			r = data_key_make(salvage->to, entry->id, DATA_KEY_FIRST);
 		return r;
 	}
 	return entry->service != 0 ? need_data_key(salvage, entry->service, entry->key_generation) : 0;

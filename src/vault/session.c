@@ -93,6 +93,7 @@ int vault_begin(struct vault *vault)
 		return r;
 	}
 	vault->now.is_dirty = false;
+	vault->current_service = 0;
 	return 0;
 }
 

@@ -6,7 +6,19 @@
 #include "store.h"
 #include "vault.h"
 
+/* Wrapping keys that came after the one in the bundle that was opened: sessions of all threads share them. */
+struct renewed_wrap {
+	struct renewed_wrap *older;
+	uint32_t master_number;
+	struct secret *wrap;
+};
+
+struct renewed {
+	_Atomic(struct renewed_wrap *) newest;
+};
+
 struct vault_keys {
+	struct renewed *renewed; /* owned */
 	struct arena *arena;
 	unsigned char store_id[SEAL_STORE_ID_SIZE];
 	uint32_t master_number;
@@ -37,16 +49,27 @@ struct session_state {
 	bool is_dirty;	/* something has to be written */
 };
 
+/* What a key's listing consists of. */
+enum { LISTED_FIELDS, LISTED_DRAFTS, N_LISTED };
+
+/* Of a session that remembers: a key that has no more of them after an id. */
+struct list_end {
+	uint64_t key; /* 0: none is known */
+	uint64_t after;
+};
+
 struct vault {
 	struct store *store;
 	const struct vault_keys *keys;
 	const atomic_uint *trust; /* NULL: there is nobody to doubt it */
 	struct data_key *data_keys[DATA_KEY_BUCKETS];
 	size_t n_data_keys;
+	/* Of the service that a row was sealed for last in this transaction; 0: none. */
+	uint64_t current_service;
+	uint32_t current_generation;
 	struct secret *recent; /* entries that were read; NULL: none are remembered */
-	/* Of a session that remembers: the key that has no drafts after an id; 0: none is known. */
-	uint64_t no_drafts_in;
-	uint64_t no_drafts_after;
+	struct list_end ends[N_LISTED];
+	bool is_listing; /* vault_list_begin */
 	/* Of the writing session: */
 	struct session_state now;
 	struct session_state at_mark;
@@ -92,9 +115,13 @@ int data_key_get(struct vault *vault, uint64_t service, uint32_t generation, con
 /* The same from the cache alone; NULL when it is not there. */
 const struct secret *data_key_cached(const struct vault *vault, uint64_t service, uint32_t generation);
 void data_keys_forget(struct vault *vault);
-/* A new data key of generation 1, wrapped and stored. */
-int data_key_make(struct vault *vault, uint64_t service);
-/* Removes all generations of the service's data key. */
+/* A new data key of that generation, wrapped and stored. */
+int data_key_make(struct vault *vault, uint64_t service, uint32_t generation);
+/* The generation that whatever is written for the service now is sealed by. */
+int data_key_generation(struct vault *vault, uint64_t service, uint32_t *ret);
+/* Removes the generations of the service's data key below that one. */
+int data_key_destroy_below(struct vault *vault, uint64_t service, uint64_t generation);
+/* Removes all of them. */
 int data_key_destroy(struct vault *vault, uint64_t service);
 /* Writes a wrap that is not there yet, and counts it into the set hash. */
 int wrap_add(struct vault *vault, const struct store_wrap *wrap);
@@ -102,6 +129,19 @@ int wrap_add(struct vault *vault, const struct store_wrap *wrap);
 int wrap_remove(struct vault *vault, const struct store_wrap *wrap);
 void wrap_element(const struct vault *vault, const struct store_wrap *wrap,
 		  unsigned char ret[SEAL_HASH_SIZE]);
+
+/* --- master.c --- */
+
+static inline const struct renewed_wrap *renewed_newest(const struct vault *vault)
+{
+	struct renewed *renewed = vault->keys->renewed; /* NULL of a store that is being made */
+
+	return renewed ? atomic_load(&renewed->newest) : NULL;
+}
+
+/* What wraps the data keys of the store as this transaction has it. */
+const struct secret *wrap_key(const struct vault *vault);
+void renewed_free(struct renewed *renewed);
 
 /* --- slot.c --- */
 
@@ -136,6 +176,9 @@ int entry_find(struct vault *vault, const struct vault_entry *place, struct vaul
 /* The next child of one class and type. */
 int entry_next(struct vault *vault, uint64_t parent, enum vault_class class, const struct key_type *type,
 	       uint64_t after, struct vault_entry *ret);
+/* The same, of a listing: where there is one under way, it goes on. */
+int entry_list(struct vault *vault, uint64_t parent, enum vault_class class, const struct key_type *type,
+	       uint64_t after, struct vault_entry *ret);
 
 /* Seal entry (and value, of a field) under this transaction's version and write it. */
 int entry_insert(struct vault *vault, struct vault_entry *entry, const struct bytes *value);
@@ -156,6 +199,9 @@ uint64_t id_new(struct vault *vault);
 bool recent_get(const struct vault *vault, uint64_t id, struct vault_entry *ret);
 /* Of an entry as the store has it now. Does nothing in a session that remembers nothing. */
 void recent_note(struct vault *vault, const struct vault_entry *entry);
+
+/* Leaves nothing of them in memory. */
+void recent_wipe(struct vault *vault);
 
 /* --- directory.c --- */
 

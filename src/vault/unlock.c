@@ -155,17 +155,21 @@ static int parse_header(struct store *store, struct vault_keys *keys, struct fai
 	if (r < 0)
 		return unlock_failed(reterr, r, "the store's header is damaged");
 	memcpy(keys->store_id, header.store_id, sizeof(keys->store_id));
+	keys->master_number = header.master_number;
 	return 0;
 }
 
-static int parse_root(struct bytes root, struct arena *arena, uint32_t *ret_number, struct secret **ret)
+/* Of one or two, the one that the store's header names. */
+static int parse_root(struct bytes root, struct arena *arena, uint32_t number, struct secret **ret)
 {
 	const unsigned char *at = root.data;
 
-	if (root.len != VAULT_ROOT_SIZE)
+	if (root.len != VAULT_ROOT_SIZE && root.len != 2 * VAULT_ROOT_SIZE)
 		return -EKEYREJECTED;
-	*ret_number = le_get32(at);
-	return secret_copy(arena, (struct bytes){at + 4, SEAL_KEY_SIZE}, ret);
+	for (size_t i = 0; i < root.len; i += VAULT_ROOT_SIZE)
+		if (number != 0 && le_get32(at + i) == number)
+			return secret_copy(arena, (struct bytes){at + i + 4, SEAL_KEY_SIZE}, ret);
+	return -EKEYREJECTED;
 }
 
 static int make_root(const struct vault_keys *keys, const struct secret *master, struct secret **ret)
@@ -201,7 +205,7 @@ static int open_keys(struct store *store, const struct vault_unlock *unlock, boo
 	if (r < 0)
 		return r;
 	if (unlock->kind == VAULT_BY_ROOT)
-		r = parse_root(unlock->secret, keys->arena, &keys->master_number, &master);
+		r = parse_root(unlock->secret, keys->arena, keys->master_number, &master);
 	else
 		r = open_master(store, keys, salvages, unlock, &is_mistyped, &master);
 	if (r == -EKEYREJECTED)
@@ -227,6 +231,9 @@ static int unlock_keys(struct store *store, const struct vault_unlock *unlock, b
 	if (!keys)
 		return fail(reterr, -ENOMEM, "out of memory", NULL);
 	keys->arena = arena;
+	keys->renewed = calloc(1, sizeof(*keys->renewed));
+	if (!keys->renewed)
+		return fail(reterr, -ENOMEM, "out of memory", NULL);
 	r = open_keys(store, unlock, salvages, keys, ret_root, reterr);
 	if (r == 0)
 		*ret = TAKE(keys);
@@ -256,5 +263,6 @@ void vault_keys_free(struct vault_keys *keys)
 	if (!keys)
 		return;
 	seal_bundle_free(&keys->bundle);
+	renewed_free(keys->renewed);
 	free(keys);
 }

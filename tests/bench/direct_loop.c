@@ -82,20 +82,22 @@ int keep_reserve(struct keep *keep, size_t len, unsigned char **ret)
 	return KEEP_NONE;
 }
 
-void keep_publish(struct keep *keep, int index, uint64_t ino, uint64_t version, uint64_t unique)
+void keep_publish(struct keep *keep, int index, uint64_t ino, uint64_t version, bool is_cached,
+		  uint64_t unique)
 {
 	(void)keep;
 	(void)index;
 	(void)ino;
 	(void)version;
+	(void)is_cached;
 	(void)unique;
 }
 
-void keep_count(struct keep *keep, int index, unsigned n_handles, uint64_t unique)
+void keep_count(struct keep *keep, int index, struct keep_handles handles, uint64_t unique)
 {
 	(void)keep;
 	(void)index;
-	(void)n_handles;
+	(void)handles;
 	(void)unique;
 }
 

@@ -34,10 +34,21 @@ def bench_read(bench):
         "open + read to the end + close of one value of 36 bytes, operations a second: median (min-max); ratio to the "
         "floor for direct I/O (null) and to the fastest peer",
         samples_table(samples, cases, [("/ null", "null"), ("/ peer", fastest_peer)])
+        + cached_table(samples, cases)
         + "\n\nprocessor time of the server for one operation, microseconds, in the quietest tenth of the rounds\n\n"
         + quiet_table(latency, names, cases),
     )
     return samples.as_json() + latency.as_json()
+
+
+def cached_table(samples, cases):
+    """-o cache has another floor: a file system that does nothing, and whose pages the kernel keeps."""
+    one, floor = "keyfs-cache", "null-cache"
+    if not samples.of(one, cases[0]) or not samples.of(floor, cases[0]):
+        return ""
+    head = [f"{one} / {floor}, median and 95 % interval", *cases]
+    ratios = [samples.ratio(one, floor, case) for case in cases]
+    return "\n\n" + table(head, [["", *(f"{ratio[0]:.3f} ({ratio[1]:.3f}-{ratio[2]:.3f})" for ratio in ratios)]])
 
 
 def quiet_table(latency, names, cases):

@@ -1,6 +1,7 @@
 """What every end-to-end test needs: a store and a mount of its own, and nothing left of them afterwards.
 
-KEYFS names the binary (default: build/keyfs); KEYFS_LONG=1 makes the tests that are about chance longer.
+KEYFS names the binary (default: build/keyfs); KEYFS_LONG=1 makes the tests that are about chance longer;
+KEYFS_CACHE=1 mounts with -o cache.
 A test that takes `kf` has a mounted store; one that takes `made` has a store that is not mounted yet;
 one that takes `place` has an empty directory.  Nothing here sleeps where there is an event to wait for.
 """
@@ -29,6 +30,7 @@ import keyfs_reader  # noqa: E402
 
 KEYFS = os.environ.get("KEYFS", str(ROOT / "build" / "keyfs"))
 LONG = os.environ.get("KEYFS_LONG") == "1"
+CACHED = os.environ.get("KEYFS_CACHE") == "1"
 SANITIZED = "asan" in KEYFS or "tsan" in KEYFS
 SLOW = int(os.environ.get("KEYFS_SLOW", 1))  # so many times slower than a machine that is real: scripts/kernel
 READABLE = 2 << 20  # bytes of the largest store that the reader is asked about
@@ -166,7 +168,8 @@ class Keyfs:
         """Starts a mount in the foreground and does not wait for it."""
         unlock = ("--key-file", self.key) if unlock is None else unlock
         self.is_traced = bool(prefix)
-        command = [*prefix, KEYFS, "mount", self.store, self.mnt, "-f", *unlock, *options]
+        cache = ("-o", "cache") if CACHED else ()
+        command = [*prefix, KEYFS, "mount", self.store, self.mnt, "-f", *unlock, *cache, *options]
         with open(self.output, "ab") as output:
             self.process = subprocess.Popen(
                 list(map(str, command)),
@@ -256,6 +259,14 @@ class Keyfs:
             self.kill_all()
             while self.is_mounted():
                 subprocess.run(["umount", "-l", self.mnt], check=True)
+
+
+def pytest_collection_modifyitems(config, items):
+    """What -o cache does otherwise is tested in test_cache.py."""
+    if CACHED:
+        direct = [item for item in items if item.get_closest_marker("direct")]
+        items[:] = [item for item in items if item not in direct]
+        config.hook.pytest_deselected(items=direct)
 
 
 def sh(script, cwd, shell="bash", **options):

@@ -153,6 +153,7 @@ def test_a_name_that_comes_back_has_its_number_back(prod, keys):
     assert os.stat(one / "OF_ONE").st_ino == number
 
 
+@pytest.mark.direct
 def test_a_reader_goes_on_with_what_it_opened(keys):
     one, other = keys
     with open(one / "PASSWORD", "rb", buffering=0) as file:

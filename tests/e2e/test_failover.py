@@ -134,6 +134,7 @@ def test_a_bind_of_one_file_in_a_container_goes_on(kf, field, container_root):
 # --- open files ---
 
 
+@pytest.mark.direct
 @pytest.mark.sanitize
 @pytest.mark.parametrize("size", [200, 100_000])
 def test_a_reader_goes_on_in_the_value_that_it_opened(kf, field, size):
@@ -157,6 +158,7 @@ def test_a_reader_goes_on_in_the_value_that_it_opened(kf, field, size):
     wait_for(lambda: kf.status()["open_read"] == 0, "the last handle to be gone")
 
 
+@pytest.mark.direct
 def test_a_reader_of_a_removed_field_goes_on(kf, field):
     fd = os.open(field, os.O_RDONLY)
     os.unlink(field)
@@ -588,6 +590,7 @@ def test_a_writer_that_was_let_in_goes_on(kf, field):
     assert field.read_bytes() == b"SECRET"
 
 
+@pytest.mark.direct
 def test_a_reader_that_was_let_in_goes_on(kf, field):
     descriptor = os.open(field.parent, os.O_PATH)
     os.stat(field)

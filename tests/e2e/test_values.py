@@ -348,6 +348,7 @@ def test_a_key_with_an_open_writer_can_be_removed(prod, value):
 # --- snapshot per open ---
 
 
+@pytest.mark.direct
 @pytest.mark.parametrize("new", [b"n", b"a much longer new value " * 100], ids=["shorter", "longer"])
 def test_a_reader_keeps_the_value_of_its_open(value, new):
     old = bytes(range(200))
@@ -360,6 +361,7 @@ def test_a_reader_keeps_the_value_of_its_open(value, new):
     assert value.read_bytes() == new
 
 
+@pytest.mark.direct
 def test_a_reader_that_has_not_read_yet_keeps_the_value_of_its_open(value):
     with opened(value, os.O_RDONLY) as fd:
         write(value, b"new")
@@ -372,12 +374,14 @@ def test_a_reader_byte_by_byte(value):
         assert b"".join(iter(lambda: os.read(fd, 1), b"")) == b"line one\nline two\n"
 
 
+@pytest.mark.direct
 def test_a_reader_keeps_a_removed_value(value):
     with opened(value, os.O_RDONLY) as fd:
         os.unlink(value)
         assert os.read(fd, 100) == b"old"
 
 
+@pytest.mark.direct
 def test_a_reader_keeps_a_value_that_another_is_moved_over(value):
     write(value.with_name("OTHER"), b"other")
     with opened(value, os.O_RDONLY) as fd:
@@ -415,6 +419,7 @@ def test_a_mapping_of_an_older_value_shows_nobody_its_pages(value):
     older.wait(DEADLINE)
 
 
+@pytest.mark.direct
 def test_fstat_through_a_descriptor_of_what_is_gone(prod, value):
     with open(value, "rb") as reader, open(value.with_name("NEW"), "wb") as writer:
         writer.write(b"x")

@@ -11,6 +11,11 @@
  *   write  open with O_TRUNC, two writes, close
  *   move   the same with DRAFT, then a rename over FILE
  *   kill   both by turns, and it is killed again and again, whatever it does at the time
+ *   mixed  by chance in place, in place after ftruncate, by DRAFT and rename, by unlink and making FILE anew,
+ * and changes that leave the value as it is (touch, chmod, truncate to its length); with rests between them
+ *
+ * With mixed a reader that finds no FILE looks again; with mixed, and when KEYFS_CACHE is set, so does one
+ * that is told ESTALE while it reads, since it did not come to its end within a second.  Both are counted.
  *
  * Prints what was done as JSON, or what was wrong on standard error.
  */
@@ -61,6 +66,8 @@ static struct shared {
 	atomic_uint n_read[N_STYLES];
 	atomic_uint n_changes; /* a reader saw another version than the time before */
 	atomic_uint n_kills;
+	atomic_uint n_absent; /* opens that found no file, and reads that were told ESTALE */
+	atomic_uint n_stale;
 	atomic_uchar state[MAX_VERSIONS];
 } * shared;
 
@@ -68,6 +75,8 @@ static const char *file;
 static const char *draft;
 static size_t nominal;
 static uint64_t seed;
+static bool is_mixed;
+static bool may_be_stale; /* a reader that is slow */
 static unsigned char got[MAX_LENGTH];
 static unsigned char wanted[MAX_LENGTH];
 
@@ -132,8 +141,8 @@ static void die_with_parent(pid_t parent)
 
 /* --- reading --- */
 
-/* One open, as many reads as it takes; the version that was read. */
-static uint32_t read_once(const struct style *style)
+/* One open, as many reads as it takes; the version that was read, or 0: it has to be read again. */
+static uint32_t try_to_read(const struct style *style)
 {
 	unsigned committed = atomic_load(&shared->committed);
 	unsigned seen = atomic_load(&shared->seen);
@@ -144,11 +153,20 @@ static uint32_t read_once(const struct style *style)
 	ssize_t now;
 	int fd = open(file, O_RDONLY);
 
+	if (fd < 0 && is_mixed && errno == ENOENT) {
+		atomic_fetch_add(&shared->n_absent, 1);
+		return 0;
+	}
 	if (fd < 0)
 		fail("%s: open: %s", style->name, strerror(errno));
 	committing = atomic_load(&shared->committing);
 	do {
 		now = read(fd, got + n, style->piece < sizeof(got) - n ? style->piece : sizeof(got) - n);
+		if (now < 0 && may_be_stale && errno == ESTALE) {
+			atomic_fetch_add(&shared->n_stale, 1);
+			close(fd);
+			return 0;
+		}
 		if (now < 0)
 			fail("%s: read at %zu: %s", style->name, n, strerror(errno));
 		if (atomic_load(&shared->failed))
@@ -181,6 +199,16 @@ static uint32_t read_once(const struct style *style)
 		     (unsigned)version);
 	raise_to(&shared->seen, (unsigned)version);
 	return (uint32_t)version;
+}
+
+static uint32_t read_once(const struct style *style)
+{
+	uint32_t version;
+
+	do
+		version = try_to_read(style);
+	while (version == 0);
+	return version;
 }
 
 /*
@@ -242,8 +270,11 @@ static void write_all(int fd, const unsigned char *from, size_t n)
 		fail("write: %s", strerror(errno));
 }
 
-static void write_once(bool by_move)
+enum way { IN_PLACE, BY_FTRUNCATE, BY_MOVE, ANEW, N_WAYS };
+
+static void write_once(enum way way)
 {
+	bool by_move = way == BY_MOVE;
 	uint32_t version = atomic_fetch_add(&shared->tried, 1) + 1;
 	size_t length;
 	int fd;
@@ -252,9 +283,14 @@ static void write_once(bool by_move)
 		fail("more than %u versions", (unsigned)MAX_VERSIONS);
 	length = make(version);
 	atomic_store(&shared->state[version], WRITING);
-	fd = open(by_move ? draft : file, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	if (way == ANEW && unlink(file) != 0)
+		fail("unlink: %s", strerror(errno));
+	fd = open(by_move ? draft : file, way == BY_FTRUNCATE ? O_WRONLY : O_WRONLY | O_CREAT | O_TRUNC,
+		  0600);
 	if (fd < 0)
 		fail("open to write: %s", strerror(errno));
+	if (way == BY_FTRUNCATE && ftruncate(fd, 0) != 0)
+		fail("ftruncate: %s", strerror(errno));
 	write_all(fd, wanted, length / 3);
 	write_all(fd, wanted + length / 3, length - length / 3);
 	if (by_move && close(fd) != 0)
@@ -266,13 +302,48 @@ static void write_once(bool by_move)
 	atomic_store(&shared->committed, version);
 }
 
+static void change_nothing(uint64_t chance)
+{
+	struct stat found;
+	int code;
+
+	if (stat(file, &found) != 0)
+		fail("stat: %s", strerror(errno));
+	if (chance % 3 == 0)
+		code = utimensat(AT_FDCWD, file, NULL, 0);
+	else if (chance % 3 == 1)
+		code = chmod(file, 0600 | (mode_t)(chance & 040));
+	else
+		code = truncate(file, found.st_size);
+	if (code != 0)
+		fail("touch, chmod or truncate: %s", strerror(errno));
+}
+
+static _Noreturn void mixed_writer(void)
+{
+	uint64_t chance = seed;
+
+	while (!atomic_load(&shared->stop) && !atomic_load(&shared->failed)) {
+		struct timespec rest = {.tv_nsec = 0};
+
+		chance = mix(chance);
+		if (chance % 5 == 4)
+			change_nothing(chance >> 8);
+		else
+			write_once((enum way)(chance % 5));
+		rest.tv_nsec = (long)((chance >> 16) % 4 == 0 ? 0 : (chance >> 20) % 30000000);
+		nanosleep(&rest, NULL);
+	}
+	_exit(atomic_load(&shared->failed));
+}
+
 static _Noreturn void writer(const char *how)
 {
 	bool by_turns = strcmp(how, "kill") == 0;
 	bool by_move = strcmp(how, "move") == 0;
 
 	while (!atomic_load(&shared->stop) && !atomic_load(&shared->failed)) {
-		write_once(by_move);
+		write_once(by_move ? BY_MOVE : IN_PLACE);
 		by_move ^= by_turns;
 	}
 	_exit(atomic_load(&shared->failed));
@@ -321,7 +392,7 @@ int main(int argc, char **argv)
 	int status;
 
 	if (argc != 10) {
-		fputs("usage: torture FILE DRAFT SIZE write|move|kill SEED WHOLE PIECES BYTES STATS\n",
+		fputs("usage: torture FILE DRAFT SIZE write|move|kill|mixed SEED WHOLE PIECES BYTES STATS\n",
 		      stderr);
 		return 2;
 	}
@@ -336,13 +407,17 @@ int main(int argc, char **argv)
 	}
 	for (int i = 0; i < N_STYLES; i++)
 		atomic_store(&shared->left[i], atoi(argv[6 + i]));
-	write_once(false);
+	write_once(IN_PLACE);
+	is_mixed = strcmp(argv[4], "mixed") == 0;
+	may_be_stale = is_mixed || getenv("KEYFS_CACHE");
 
 	writing = fork();
 	if (writing == 0) {
 		die_with_parent(self);
 		if (strcmp(argv[4], "kill") == 0)
 			killer();
+		if (is_mixed)
+			mixed_writer();
 		writer(argv[4]);
 	}
 	for (int i = 0; i < N_STYLES; i++) {
@@ -371,7 +446,9 @@ int main(int argc, char **argv)
 	printf("{\"whole\": %u, \"pieces\": %u, \"bytes\": %u, \"stats\": %u, ",
 	       atomic_load(&shared->n_read[READ_WHOLE]), atomic_load(&shared->n_read[READ_PIECES]),
 	       atomic_load(&shared->n_read[READ_BYTES]), atomic_load(&shared->n_read[ASK_SIZE]));
-	printf("\"versions\": %u, \"changes\": %u, \"kills\": %u}\n", atomic_load(&shared->tried),
+	printf("\"versions\": %u, \"changes\": %u, \"kills\": %u, ", atomic_load(&shared->tried),
 	       atomic_load(&shared->n_changes), atomic_load(&shared->n_kills));
+	printf("\"absent\": %u, \"stale\": %u}\n", atomic_load(&shared->n_absent),
+	       atomic_load(&shared->n_stale));
 	return is_well && !atomic_load(&shared->failed) ? 0 : 1;
 }

@@ -217,6 +217,7 @@ static void start_worker(struct mount *mount, bool is_first)
 			mount->is_locked || mount->options & IS_READ_ONLY ? NULL : open_session(STORE_WRITE),
 		.is_locked = mount->is_locked,
 		.anchors = -1,
+		.sweeper = -1,
 		.flight = flight,
 		.has_journal = mount->options & HAS_JOURNAL,
 		.is_first = is_first,

@@ -256,6 +256,62 @@ static void test_children_are_listed_by_id_one_kind_at_a_time(void **state)
 	assert_int_equal(got.id, 10);
 }
 
+static struct store_node listed(const struct fixture *f, struct store *store, uint64_t after, int wanted)
+{
+	struct store_node got = {.id = 0};
+
+	assert_int_equal(f->backend->node_list(store, 1, 2, after, &got), wanted);
+	return got;
+}
+
+static void test_a_listing_goes_on_where_it_is_asked_to(void **state)
+{
+	struct fixture *f = *state;
+	struct store_node other = {.id = 0};
+
+	assert_int_equal(f->backend->begin(f->store), 0);
+	for (uint64_t id = 1; id <= 5; id++)
+		conform_insert(f, f->store, id, 1, 2);
+	conform_insert(f, f->store, 6, 1, 3);
+	assert_int_equal(f->backend->commit(f->store), 0);
+	assert_int_equal(listed(f, f->store, 0, 0).id, 1);
+	assert_int_equal(listed(f, f->store, 1, 0).id, 2);
+	assert_int_equal(listed(f, f->store, 1, 0).id, 2); /* once more */
+	assert_int_equal(listed(f, f->store, 3, 0).id, 4); /* further on */
+	assert_int_equal(f->backend->node_list(f->store, 1, 3, 4, &other), 0);
+	assert_int_equal(other.id, 6);
+	assert_int_equal(listed(f, f->store, 4, 0).id, 5);
+	assert_int_equal(conform_get(f, f->store, 3), 0); /* other questions meanwhile */
+	(void)listed(f, f->store, 5, -ENOENT);
+	(void)listed(f, f->store, 5, -ENOENT);
+	f->backend->list_end(f->store);
+	f->backend->list_end(f->store);
+}
+
+static void test_a_listing_is_of_one_state_until_it_ends(void **state)
+{
+	struct fixture *f = *state;
+	struct store *reader = conform_open_session(f, STORE_READ);
+
+	assert_int_equal(f->backend->begin(f->store), 0);
+	conform_insert(f, f->store, 1, 1, 2);
+	conform_insert(f, f->store, 3, 1, 2);
+	assert_int_equal(f->backend->commit(f->store), 0);
+	assert_int_equal(listed(f, reader, 0, 0).id, 1);
+	assert_int_equal(f->backend->begin(f->store), 0);
+	conform_insert(f, f->store, 2, 1, 2);
+	assert_int_equal(f->backend->node_delete(f->store, 3), 0);
+	assert_int_equal(f->backend->commit(f->store), 0);
+	assert_int_equal(conform_get(f, reader, 3), 0);
+	assert_int_equal(listed(f, reader, 1, 0).id, 3);
+	f->backend->list_end(reader);
+	assert_int_equal(conform_get(f, reader, 3), -ENOENT);
+	assert_int_equal(listed(f, reader, 1, 0).id, 2);
+	(void)listed(f, reader, 2, -ENOENT); /* which ends it as well */
+	assert_int_equal(f->backend->tidy(f->store), 0);
+	f->backend->close(reader);
+}
+
 static void test_a_scan_gives_every_node_by_id(void **state)
 {
 	struct fixture *f = *state;
@@ -452,6 +508,8 @@ int conform_records(const struct store_backend *backend, const struct store_scra
 		CLAIM(update_refuses_a_missing_node_and_a_taken_place),
 		CLAIM(delete_removes_one_node_and_frees_its_name),
 		CLAIM(children_are_listed_by_id_one_kind_at_a_time),
+		CLAIM(a_listing_goes_on_where_it_is_asked_to),
+		CLAIM(a_listing_is_of_one_state_until_it_ends),
 		CLAIM(a_scan_gives_every_node_by_id),
 		CLAIM(a_long_listing_takes_linear_time),
 		CLAIM(a_wrap_is_kept_replaced_and_removed),

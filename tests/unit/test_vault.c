@@ -624,6 +624,8 @@ extern const struct CMUnitTest vault_tree_tests[];
 extern const size_t n_vault_tree_tests;
 extern const struct CMUnitTest vault_slot_tests[];
 extern const size_t n_vault_slot_tests;
+extern const struct CMUnitTest vault_rekey_tests[];
+extern const size_t n_vault_rekey_tests;
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, fixture_setup, fixture_teardown)
 
@@ -659,5 +661,6 @@ int main(int argc, char **argv)
 	failed = cmocka_run_group_tests_name("vault", tests, NULL, NULL);
 	failed += _cmocka_run_group_tests("vault tree", vault_tree_tests, n_vault_tree_tests, NULL, NULL);
 	failed += _cmocka_run_group_tests("vault slots", vault_slot_tests, n_vault_slot_tests, NULL, NULL);
+	failed += _cmocka_run_group_tests("vault rekey", vault_rekey_tests, n_vault_rekey_tests, NULL, NULL);
 	return failed;
 }
