@@ -123,10 +123,19 @@ def standby(kf):
     return wait_for(lambda: kf.status()["standby_pid"], "a standby")
 
 
+def helper_of(pid, name):
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return next((int(child) for child in children if facts(child)["Name"] == name), None)
+
+
 def witness_of(pid):
     """The process that is asked about writers: a child of the worker's."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return next(int(child) for child in children if facts(child)["Name"] == "keyfs-witness")
+    return helper_of(pid, "keyfs-witness")
+
+
+def sweeper_of(pid):
+    """The process that has pages dropped."""
+    return helper_of(pid, "keyfs-sweep")
 
 
 def own(kf, user):
@@ -154,6 +163,39 @@ def test_worker_and_standby_are_confined(prod):
     assert_confined(take_over(prod))
     assert (prod / "prod/custom/mysql/A").read_bytes() == b"1"
     assert_confined(standby(prod))
+
+
+def test_a_worker_of_a_locked_mount_is_confined(prod):
+    """And so are the one that takes its place, and the one that unlocks it; it has no directory and no file of its own."""
+    write(prod / "prod/custom/mysql/A", b"1")
+    confined = prod.status()["sandbox"]
+    prod.ok("lock", prod.mnt)
+    assert prod.status()["sandbox"] == confined
+    for pid in (prod.worker(), standby(prod)):
+        assert_confined(pid)
+        assert witness_of(pid) is None
+        assert_confined(sweeper_of(pid))
+        names = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+        # The log, and the lock of the store, which the supervisor hands to who serves.
+        given = {f"{prod.place}/output", str(prod.store)}
+        assert {name for name in names if name.startswith(f"{prod.place}")} <= given, names
+    assert_confined(take_over(prod))
+    with refused(errno.ENOKEY):
+        (prod / "prod/custom/mysql/A").read_bytes()
+    prod.ok("unlock", prod.mnt, "--key-file", prod.key)
+    assert prod.status()["sandbox"] == confined
+    assert_confined(prod.worker())
+    assert_confined(standby(prod))
+    assert (prod / "prod/custom/mysql/A").read_bytes() == b"1"
+
+
+def test_the_sweeper_has_little(prod):
+    for pid in (prod.worker(), standby(prod)):
+        sweeper = sweeper_of(pid)
+        assert_confined(sweeper)
+        opened = {os.readlink(f"/proc/{sweeper}/fd/{fd}") for fd in os.listdir(f"/proc/{sweeper}/fd")}
+        files = {name for name in opened if name.startswith("/") and not name.startswith(("/dev/", "/memfd:"))}
+        assert files <= {f"{prod.place}/output"}  # the log
 
 
 def test_no_worker_has_more_open_than_it_needs(prod):
@@ -274,6 +316,7 @@ def nobodys(made):
 def test_the_worker_is_the_user(nobodys):
     ids = NOBODY.pw_uid, NOBODY.pw_gid
     assert_confined(nobodys.worker(), *ids)
+    assert_confined(sweeper_of(nobodys.worker()), *ids)
     assert_confined(standby(nobodys), *ids)
     assert_confined(take_over(nobodys), *ids)
     assert facts(nobodys.process.pid)["Uid"].split() == ["0"] * 4

@@ -121,6 +121,24 @@ static void message_brings_its_descriptors(void **state)
 	}
 }
 
+/* The flight record, and the state directory where there is one. */
+static void message_to_open_brings_one_or_two(void **state)
+{
+	const struct place *place = *state;
+	struct handoff_message message = {.kind = HANDOFF_OPEN}, received;
+	int fds[HANDOFF_FDS_MAX];
+
+	for (unsigned n = 0; n <= 3; n++) {
+		const int sent[] = {place->ends[0], place->ends[1], STDERR_FILENO};
+		int r = n == 1 || n == 2 ? 0 : -EPROTO;
+
+		assert_int_equal(handoff_send(place->ends[0], &message, sent, n), 0);
+		assert_int_equal(handoff_receive(place->ends[1], &received, fds), r);
+		if (r == 0)
+			handoff_close_fds(fds);
+	}
+}
+
 static int lowest_free_fd(void)
 {
 	int fd = dup(STDERR_FILENO);
@@ -372,6 +390,7 @@ int main(void)
 		cmocka_unit_test(control_packets_have_the_documented_layout),
 		cmocka_unit_test_setup_teardown(message_to_leave_brings_nothing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(message_brings_its_descriptors, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(message_to_open_brings_one_or_two, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(message_of_another_form_is_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(message_of_another_version_is_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(peer_that_does_not_read_blocks_nobody, set_up, tear_down),
