@@ -24,16 +24,20 @@ struct locked_thread {
 #endif
 
 /*
- * Starts it. The stack is locked if the arena is.  -EPERM: it cannot be. -ENOMEM, -EAGAIN.
+ * A stack for one, which is locked if the arena is.  -EPERM: it cannot be. -ENOMEM.
  * The arena leaves room for two stacks under the limit on locked memory.
  */
-int locked_thread_start(struct locked_thread *thread, const struct arena *as, void *(*run)(void *),
-			void *user);
+int locked_stack_new(const struct arena *as, unsigned char **ret);
+/* NULL is fine. */
+void locked_stack_free(unsigned char *stack);
+
+/* Starts it on that stack, which it takes over when it returns 0. -EAGAIN, -EINVAL. */
+int locked_thread_start(struct locked_thread *thread, unsigned char *stack, void *(*run)(void *), void *user);
 /* Waits for its end, and wipes the stack. */
 void locked_thread_join(struct locked_thread *thread);
 
-/* The calling thread's own, from the caller's frame down, for as long as it runs. The rest as above. */
-int stack_lock(const struct arena *as);
+/* The calling thread's own, from that frame of it down, for as long as it runs. The rest as above. */
+int stack_lock(const struct arena *as, void *frame);
 
 /* Wipes what functions that have returned left below the caller's frame. */
 void stack_wipe(void);

@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct flight;
 struct fs;
@@ -23,9 +24,12 @@ struct vault_slot_change;
 
 struct fs_config {
 	struct arena *arena;
-	struct vault *reader;  /* taken over, also when fs_new fails */
-	struct vault *writer;  /* taken over; NULL for a read-only mount */
-	int fuse_fd;	       /* /dev/fuse, mounted; taken over as well */
+	struct vault *reader;	     /* taken over, also when fs_new fails */
+	struct vault *writer;	     /* taken over; NULL for a read-only mount */
+	unsigned char *writer_stack; /* its thread's (stack.h), taken over when fs_new succeeds; NULL: it
+					makes one, which needs the right to lock memory */
+	int fuse_fd;		     /* /dev/fuse, mounted; taken over as well */
+	int witness;	       /* the socket of witness_start, or -1: this process may look; taken over */
 	int anchors;	       /* where the anchor is kept (vault.h), or -1: nowhere; borrowed */
 	struct flight *flight; /* of the mount (flight.h); borrowed */
 	int flight_fd;	       /* its memory; borrowed */
@@ -38,11 +42,20 @@ struct fs_config {
 };
 
 /*
- * Starts the process that has the kernel drop values from its page cache (fs/sweep.h).  It becomes a copy of
- * the caller: so before there is a secret, a thread, or a child that ends.  It ends with the caller, and the
- * caller ends when it does (SIGCHLD): another worker goes on.  -EAGAIN, -EMFILE.
+ * Starts the process that is asked whether a writer was killed, and ends with this one: /proc says so only to
+ * who may trace the writer, and a worker in its sandbox may not.  It becomes that user and group.  To be
+ * called while there are no threads, no secrets, and the rights are there (sandbox.h). -EMFILE, -EAGAIN,
+ * -ENOMEM.
  */
-int fs_sweeper_start(int *ret_socket);
+int witness_start(uid_t user, gid_t group, int *ret_socket);
+
+/*
+ * Starts the process that has the kernel drop values from its page cache (fs/sweep.h).  It becomes a copy of
+ * the caller, and that user and group: so before there is a secret, a thread, or a child that ends, and while
+ * the rights are there.  It ends with the caller, and the caller ends when it does (SIGCHLD): another worker
+ * goes on.  -EAGAIN, -EMFILE.
+ */
+int fs_sweeper_start(uid_t user, gid_t group, int *ret_socket);
 
 /* -ENOMEM, -EIO, or why drafts cannot be cleared away. */
 int fs_new(const struct fs_config *config, struct fs **ret, struct failure *reterr);

@@ -6,7 +6,7 @@
  * directory is 0700 and its owner is checked.  Only root and the user of the supervisor are answered.
  *
  * One connection, one request of 16 bytes; integers in the byte order of the machine:
- *   0  4 version = 4    4  4 kind (enum control_kind)    8  4 flags (enum control_flag)   12  4 zero
+ *   0  4 version = 5    4  4 kind (enum control_kind)    8  4 flags (enum control_flag)   12  4 zero
  * With UNLOCK travels the read end of a pipe that holds what unlocks the store; flags say how it does, an
  * enum vault_unlock_kind that is passed on unread.  With the others no descriptor does.
  *
@@ -36,7 +36,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CONTROL_VERSION 4
+#define CONTROL_VERSION 5
 
 enum control_kind {
 	CONTROL_STATUS = 1,
@@ -64,7 +64,11 @@ struct control_request {
 };
 
 enum control_lack {
-	CONTROL_LACKS_RESEND = 1, /* FUSE_HAS_RESEND: a lost worker's requests cannot be asked for again */
+	CONTROL_LACKS_RESEND = 1,   /* FUSE_HAS_RESEND: a lost worker's requests cannot be asked for again */
+	CONTROL_LACKS_EPOCH = 2,    /* FUSE_NOTIFY_INC_EPOCH: changed names are known a second later */
+	CONTROL_LACKS_LANDLOCK = 4, /* all of it, or a part: landlock_abi says which */
+	CONTROL_LACKS_SECCOMP = 8,
+	CONTROL_LACKS_SECRET_MEMORY = 16, /* memfd_secret(2) */
 };
 
 #define CONTROL_DEATH_SIZE 64
@@ -85,9 +89,10 @@ struct control_status {
 	uint8_t is_stopping;
 	uint8_t has_journal; /* else the kernel sends a lost worker's requests again */
 	struct handoff_counts counts;
-	uint8_t is_orphan; /* the supervisor was killed: this is from the worker */
-	uint8_t trust;	   /* what is known of the records as a whole: an enum vault_trust that is passed on
-			      unread */
+	struct handoff_sandbox sandbox; /* the worker's; all 0 while there is none */
+	uint8_t is_orphan;		/* the supervisor was killed: this is from the worker */
+	uint8_t trust; /* what is known of the records as a whole: an enum vault_trust that is passed on
+			  unread */
 	uint8_t has_anchor;
 	uint8_t allows_unlocked;    /* memory: the mount was asked to go on where it cannot be locked */
 	uint8_t is_memory_unlocked; /* so it is: of this supervisor, or of a worker */

@@ -6,12 +6,13 @@
  * pipe, for its successors the memory that it passed on (root_key.h).
  *
  *   supervisor                                worker
- *   OPEN, how the secret unlocks      ------> reads the secret to its end, opens and unlocks the store
+ *   OPEN, how the secret unlocks
+ *     + flight record                 ------> locks its memory, reads the secret to its end, enters its
+ *                                             sandbox, opens and unlocks the store
  *                                     <------ ROOT + the memory that unlocks it again (the first one only)
  *                                     <------ UNLOCKED, or FAILED and exits (UNLOCKED may have a warning)
  *   the first time, mounts, reads FUSE_INIT; keeps both
- *   START + fuse descriptor, INIT,
- *     flight record                   ------> replays INIT
+ *   START + fuse descriptor, INIT     ------> replays INIT
  *                                     <------ READY, or FAILED and exits; waits, and reads nothing
  *   when no other worker serves:
  *   GO + the store's lock, the
@@ -25,6 +26,8 @@
  *   MASTER + the socket of a client   ------> the same; before it commits and after it:
  *                                     <------ ROOT + what unlocks the store from now on: the standby is
  * replaced
+ *                                     <------ REFUSED, and ends: a system call that it may not make
+ * (sandbox.h)
  *   LEAVE                             ------> carries out what it has, wipes its keys, and ends
  *
  * A worker of a locked mount (OPEN with LOCKED, and nothing to read on the second descriptor) has no keys: it
@@ -37,15 +40,17 @@
  * offset 0 to its end) and the flight record, for every worker of the mount.
  *
  * --- one message, one packet of 512 bytes, integers in the byte order of the machine ---
- *   0   4 version = 4      4   4 kind (enum handoff_kind)
+ *   0   4 version = 5      4   4 kind (enum handoff_kind)
  *   8   4 flags (enum handoff_flag; OPEN, START, READY), negative errno (FAILED, and UNLOCKED if it
- *         warns), else 0
+ *         warns), the number of the call (REFUSED), else 0
  *  12   4 how the secret unlocks, an enum vault_unlock_kind that is passed on unread (OPEN), else 0
- *  16  64 counts, 8 of u64 in the order of struct handoff_counts (COUNTS), else 0
+ *  16  64 counts, 8 of u64 in the order of struct handoff_counts (COUNTS); who the worker is to be, two u32
+ *         in the order of struct handoff_identity (OPEN); its sandbox, six u32 in the order of struct
+ *         handoff_sandbox (READY); else 0
  *  80 192 what went wrong, ended by a NUL (FAILED, UNLOCKED), else 0
  * 272 240 hint, the same
- * Descriptors travel beside it (SCM_RIGHTS): three with START, two with GO, one with ROOT, CHECK, SLOT, REKEY
- * and MASTER, one or none with OPEN, none otherwise.
+ * Descriptors travel beside it (SCM_RIGHTS): two with START and GO, one with ROOT, CHECK, SLOT, REKEY and
+ * MASTER, one or two with OPEN (the flight record, and the state directory if there is one), none otherwise.
  *
  * Errors: -EPROTO not a message of this version, -EPIPE the other side is gone, -EAGAIN it does not read.
  */
@@ -57,7 +62,7 @@
 
 #include <stdint.h>
 
-#define HANDOFF_VERSION 4
+#define HANDOFF_VERSION 5
 
 enum handoff_fd {
 	HANDOFF_CONTROL_FD = 3,
@@ -77,6 +82,7 @@ enum handoff_kind {
 	HANDOFF_ROOT,
 	HANDOFF_GO,
 	HANDOFF_SLOT,
+	HANDOFF_REFUSED,
 	HANDOFF_LEAVE,
 	HANDOFF_REKEY,
 	HANDOFF_MASTER,
@@ -108,6 +114,29 @@ struct handoff_counts {
 	uint64_t n_changes;
 };
 
+/* Who a worker is to be. */
+struct handoff_identity {
+	uint32_t user;
+	uint32_t group;
+};
+
+enum handoff_sandbox_flag {
+	HANDOFF_NO_NEW_PRIVS = 1,
+	HANDOFF_NO_CAPABILITIES = 2,
+	HANDOFF_NO_GROUPS = 4, /* no supplementary ones */
+	HANDOFF_SECCOMP = 8,
+};
+
+/* What a worker is confined by (sandbox.h), and what it found that the kernel lacks. */
+struct handoff_sandbox {
+	uint32_t user;
+	uint32_t group;
+	uint32_t flags;
+	uint32_t landlock_abi; /* 0: not by Landlock */
+	uint32_t kernel_lacks; /* of enum control_lack */
+	uint32_t zero;
+};
+
 #define HANDOFF_WHAT_SIZE 192
 #define HANDOFF_HINT_SIZE 240
 
@@ -116,7 +145,11 @@ struct handoff_message {
 	uint32_t kind;
 	int32_t code; /* flags or errno */
 	uint32_t unlock_kind;
-	struct handoff_counts counts;
+	union {
+		struct handoff_counts counts;
+		struct handoff_identity identity;
+		struct handoff_sandbox sandbox;
+	};
 	char what[HANDOFF_WHAT_SIZE];
 	char hint[HANDOFF_HINT_SIZE];
 };
@@ -140,7 +173,10 @@ void handoff_close_fds(int fds[HANDOFF_FDS_MAX]);
 /* --- the worker's side --- */
 
 /* READY, with MEMORY_UNLOCKED or 0. */
-int handoff_tell_ready(int flags);
+int handoff_tell_ready(int flags, const struct handoff_sandbox *sandbox);
+
+/* REFUSED. From a signal handler, too. */
+void handoff_tell_refused(int number);
 
 /* ROOT. fd stays the caller's. */
 int handoff_tell_root(int fd);

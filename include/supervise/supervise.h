@@ -21,18 +21,20 @@
 /*
  * Opens the store's file and locks it for as long as the descriptor stays open, so that only one process
  * serves or checks it at a time (flock(2); SQLite's own locks are of another kind and do not meet it).
- * store is a resolved path.  -EBUSY: somebody else has it. -ENOENT, -EISDIR, -EMEDIUMTYPE not a regular file,
- * -EPERM not ours, -EACCES readable by others or not accessible, -EROFS.
+ * store is a resolved path, owner who it must belong to.  -EBUSY: somebody else has it. -ENOENT, -EISDIR,
+ * -EMEDIUMTYPE not a regular file, -EPERM not the owner's, -EACCES readable by others or not accessible,
+ * -EROFS.
  */
-int supervise_claim(const char *store, bool read_only, int *ret_lock, struct failure *reterr);
+int supervise_claim(const char *store, uid_t owner, bool read_only, int *ret_lock, struct failure *reterr);
 
 /*
  * The state directory, where what must outlive a store's file is kept (its anchor, vault.h); made when it is
  * not there.  $STATE_DIRECTORY when a service manager gives one; else root's is /var/lib/keyfs, others'
- * $XDG_STATE_HOME/keyfs or ~/.local/state/keyfs.  -EPERM: it is not ours, or others may write to it. -ENOENT:
- * nothing says where. And as mkdir(2), open(2).
+ * $XDG_STATE_HOME/keyfs or ~/.local/state/keyfs.  Of another user than this process's (root's, then): the
+ * directory in it that is called by the user's number.  -EPERM: it is not ours, or others may write to it.
+ * -ENOENT: nothing says where. And as mkdir(2), open(2).
  */
-int supervise_state(int *ret_dir);
+int supervise_state(uid_t user, gid_t group, int *ret_dir);
 
 /* How the requests of a dead worker reach its successor. */
 enum supervise_recovery {
@@ -48,6 +50,8 @@ struct supervise_config {
 	const char *store;	/* resolved */
 	const char *mountpoint; /* resolved, and prepared (mount_point.h) */
 	const char *program;	/* absolute: what an upgrade runs */
+	uid_t user;		/* who the workers are: the store's owner */
+	gid_t group;
 	bool read_only;
 	bool cache;	  /* the worker is told so (fs.h) */
 	bool allow_other; /* asked for; root always has it */

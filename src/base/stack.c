@@ -20,7 +20,7 @@ static int protect_stack(unsigned char *at, bool is_locked)
 	return is_locked && mlock2(at + GUARD_SIZE, LOCKED_STACK_SIZE, MLOCK_ONFAULT) < 0 ? -EPERM : 0;
 }
 
-static int make_stack(const struct arena *as, unsigned char **ret)
+int locked_stack_new(const struct arena *as, unsigned char **ret)
 {
 	unsigned char *at = mmap(NULL, GUARD_SIZE + LOCKED_STACK_SIZE, PROT_READ | PROT_WRITE,
 				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
@@ -33,23 +33,23 @@ static int make_stack(const struct arena *as, unsigned char **ret)
 	return r;
 }
 
-int locked_thread_start(struct locked_thread *thread, const struct arena *as, void *(*run)(void *),
-			void *user)
+void locked_stack_free(unsigned char *stack)
+{
+	if (stack)
+		(void)munmap(stack, GUARD_SIZE + LOCKED_STACK_SIZE);
+}
+
+int locked_thread_start(struct locked_thread *thread, unsigned char *stack, void *(*run)(void *), void *user)
 {
 	pthread_attr_t attributes;
-	unsigned char *stack;
-	int r = make_stack(as, &stack);
+	int r;
 
-	if (r < 0)
-		return r;
 	(void)pthread_attr_init(&attributes);
 	r = -pthread_attr_setstack(&attributes, stack + GUARD_SIZE, LOCKED_STACK_SIZE);
 	if (r == 0)
 		r = -pthread_create(&thread->thread, &attributes, run, user);
 	(void)pthread_attr_destroy(&attributes);
-	if (r < 0)
-		(void)munmap(stack, GUARD_SIZE + LOCKED_STACK_SIZE);
-	else
+	if (r == 0)
 		thread->stack = stack;
 	return r;
 }
@@ -58,14 +58,14 @@ void locked_thread_join(struct locked_thread *thread)
 {
 	(void)pthread_join(thread->thread, NULL);
 	explicit_bzero(thread->stack + GUARD_SIZE, LOCKED_STACK_SIZE);
-	(void)munmap(thread->stack, GUARD_SIZE + LOCKED_STACK_SIZE);
+	locked_stack_free(thread->stack);
 }
 
-__attribute__((noinline)) int stack_lock(const struct arena *as)
+__attribute__((noinline)) int stack_lock(const struct arena *as, void *frame)
 {
 	unsigned char below[LOCKED_STACK_SIZE];
 	unsigned char *from = below - (uintptr_t)below % PAGE_SIZE;
-	size_t size = sizeof(below) + PAGE_SIZE; /* and the page that the caller's frame is in */
+	size_t size = (size_t)((unsigned char *)frame - from) + 1; /* all of its page is locked */
 
 	explicit_bzero(below, sizeof(below)); /* the kernel makes room for a stack as it is used */
 	if (!arena_is_locked(as))

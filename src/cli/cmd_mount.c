@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,8 @@ static const struct argp_option options[] = {
 	 "How requests outlive the worker: resend (by the kernel, from Linux 6.9 on), or journal", 0},
 	{"foreground", 'f', NULL, 0, "Stay in the foreground, and log to standard error", 0},
 	{"options", 'o', "WORD[,WORD...]", 0,
-	 "ro, remount, cache, allow_other, allow_unlocked, key_file=FILE; the usual words of mount(8) and fstab(5)",
+	 "ro, remount, cache, allow_other, allow_unlocked, user=NAME, key_file=FILE; the usual words of mount(8) "
+	 "and fstab(5)",
 	 0},
 	{0},
 };
@@ -100,6 +102,29 @@ static const struct argp argp = {
 	       "unlocked by $CREDENTIALS_DIRECTORY/keyfs, or by a passphrase from the terminal.",
 	.children = unlock_children,
 };
+
+/* Who the workers are to be. */
+static int choose_user(const char *name, struct supervise_config *config)
+{
+	const struct failure not_root = {"only root can have the worker run as another user", NULL};
+	const struct failure nobody = {"no such user", "-o user=NAME names who owns the store"};
+	const struct passwd *entry;
+
+	config->user = geteuid();
+	config->group = getegid();
+	if (!name[0])
+		return 0;
+	entry = getpwnam(name);
+	if (!entry)
+		return complain(name, -ENOENT, &nobody);
+	if (entry->pw_uid == config->user)
+		return 0;
+	if (config->user != 0)
+		return complain(name, -EPERM, &not_root);
+	config->user = entry->pw_uid;
+	config->group = entry->pw_gid;
+	return 0;
+}
 
 /* --- before: the store is ours alone, the mount point is fit, and what unlocks is at hand --- */
 
@@ -166,7 +191,7 @@ static void close_held(struct supervise_config *config)
 static int prepare(const struct arguments *arguments, struct supervise_config *config)
 {
 	struct failure failure = {NULL, NULL};
-	int r = supervise_claim(config->store, config->read_only, &config->lock, &failure);
+	int r = supervise_claim(config->store, config->user, config->read_only, &config->lock, &failure);
 
 	if (r == -EBUSY && is_orphan(config)) {
 		close_held(config); /* the worker has them too */
@@ -319,6 +344,9 @@ int cmd_mount(int argc, char **argv)
 		return complain(arguments.mountpoint, r, r == -ENOENT ? &no_mountpoint : NULL);
 	if (arguments.options.remount)
 		return remount(store, mountpoint, &arguments.options);
+	r = choose_user(arguments.options.user, &config);
+	if (r != 0)
+		return r;
 	program_path(program);
 	config.program = program;
 	config.store = store;

@@ -7,11 +7,13 @@
  */
 #include "cleanup.h"
 #include "cli.h"
+#include "control.h"
 #include "flight.h"
 #include "handoff.h"
 #include "key_file.h"
 #include "log.h"
 #include "root_key.h"
+#include "sandbox.h"
 #include "seal.h"
 #include "serve.h"
 #include "stack.h"
@@ -45,25 +47,147 @@ static int get_secret(struct serve *serve, uint32_t kind, struct secret **ret)
 	return read_secret(fd, SEAL_KEY_FILE_MAX, serve->arena, ret);
 }
 
-static int pass_on(const struct secret *root)
-{
-	CLEANUP(cleanup_close) int fd = -1;
-	int r = root_key_put(root, &fd);
+/* What only a process with rights and without a sandbox can get, besides what serve has. */
+struct outfit {
+	struct secret *secret; /* what unlocks the store; NULL for a locked mount */
+	struct root_key_memory memory;
+};
 
-	return r < 0 ? r : handoff_tell_root(fd);
+static void outfit_close(struct outfit *outfit)
+{
+	secret_free(outfit->secret);
+	root_key_close(&outfit->memory);
 }
 
-static int unlock(struct serve *serve, uint32_t kind, struct failure *reterr)
+static int make_arena(struct serve *serve, size_t size, struct failure *reterr)
 {
-	CLEANUP(cleanup_secret_free) struct secret *secret = NULL;
-	CLEANUP(cleanup_secret_free) struct secret *root = NULL;
-	struct vault_unlock by = {.kind = (enum vault_unlock_kind)kind};
-	struct store *store;
-	int r = get_secret(serve, kind, &secret);
+	int r = serve->allows_unlocked ? arena_new_unlocked(size, &serve->arena, reterr)
+				       : arena_new(size, &serve->arena, reterr);
+
+	serve->is_memory_unlocked = r == 0 && !arena_is_locked(serve->arena);
+	return r;
+}
+
+/* The arena's equal for requests: what waits to be answered is there in plain. */
+static int lock_record(struct serve *serve, struct failure *reterr)
+{
+	int r = flight_lock(serve->flight);
+
+	serve->is_memory_unlocked |= r < 0;
+	return r < 0 && !serve->allows_unlocked
+		       ? fail(reterr, r, "cannot lock memory for requests", FLIGHT_HINT)
+		       : 0;
+}
+
+/* Of this thread, which is to run the loop, and of the writer's. */
+static int lock_stacks(struct serve *serve, struct failure *reterr)
+{
+	int r = stack_lock(serve->arena, serve->frame);
+
+	if (r == 0 && !serve->is_locked && !serve->is_read_only)
+		r = locked_stack_new(serve->arena, &serve->writer_stack);
+	return r < 0 ? fail(reterr, r, "cannot lock memory for stacks", FLIGHT_HINT) : 0;
+}
+
+/* All memory that is ever locked: in the sandbox there is no right to do it any more. */
+static int get_memory(struct serve *serve, struct failure *reterr)
+{
+	int r = make_arena(serve, serve->is_locked ? ARENA_SIZE_MIN : ARENA_SIZE, reterr);
+
+	if (r == 0)
+		r = flight_map(serve->flight_fd, &serve->flight);
+	if (r == 0)
+		r = lock_record(serve, reterr);
+	return r < 0 ? r : lock_stacks(serve, reterr);
+}
+
+/* A worker without keys has nobody to ask about writers. */
+static int start_helpers(struct serve *serve, const struct handoff_identity *identity, struct failure *reterr)
+{
+	int r = fs_sweeper_start(identity->user, identity->group, &serve->sweeper);
+
+	if (r < 0)
+		return fail(reterr, r, "cannot start the process that has pages dropped", NULL);
+	r = serve->is_locked ? 0 : witness_start(identity->user, identity->group, &serve->witness);
+	return r < 0 ? fail(reterr, r, "cannot start the process that watches writers", NULL) : 0;
+}
+
+/* A worker without keys passes nothing on. */
+static int get_outfit(struct serve *serve, const struct handoff_message *open, struct outfit *ret,
+		      struct failure *reterr)
+{
+	int r = start_helpers(serve, &open->identity, reterr);
 
 	if (r < 0)
 		return r;
-	by.secret = secret_bytes(secret);
+	sandbox_raise_memory_limit();
+	r = get_memory(serve, reterr);
+	if (r == 0 && !serve->is_locked)
+		r = root_key_make(&ret->memory);
+	return r < 0 || serve->is_locked ? r : get_secret(serve, open->unlock_kind, &ret->secret);
+}
+
+static void note_sandbox(struct serve *serve, const struct sandbox *sandbox, bool has_secret_memory)
+{
+	serve->sandbox = (struct handoff_sandbox){
+		.user = sandbox->user,
+		.group = sandbox->group,
+		.flags = (sandbox->has_no_new_privs ? HANDOFF_NO_NEW_PRIVS : 0) |
+			 (sandbox->has_no_capabilities ? HANDOFF_NO_CAPABILITIES : 0) |
+			 (sandbox->has_no_groups ? HANDOFF_NO_GROUPS : 0) |
+			 (sandbox->has_seccomp ? HANDOFF_SECCOMP : 0),
+		.landlock_abi = (uint32_t)sandbox->landlock_abi,
+		.kernel_lacks = (sandbox->lacks_landlock ? CONTROL_LACKS_LANDLOCK : 0) |
+				(sandbox->lacks_seccomp ? CONTROL_LACKS_SECCOMP : 0) |
+				(has_secret_memory ? 0 : CONTROL_LACKS_SECRET_MEMORY),
+	};
+	/* Once a mount, which goes on without. */
+	if (serve->is_first && sandbox->lacks_landlock)
+		log_line(LOG_LEVEL_NOTICE,
+			 sandbox->landlock_abi > 0
+				 ? "the kernel has an early Landlock: the worker is confined in part"
+				 : "the kernel has no Landlock: the worker is not confined to its directory",
+			 0);
+	if (serve->is_first && sandbox->lacks_seccomp)
+		log_line(LOG_LEVEL_NOTICE,
+			 "the kernel has no seccomp: the worker's system calls are not limited", 0);
+}
+
+static int enter_sandbox(struct serve *serve, const struct handoff_identity *identity,
+			 const struct outfit *outfit, struct failure *reterr)
+{
+	const struct sandbox_config config = {
+		.store = serve->is_locked ? NULL : serve->store,
+		.anchors = serve->anchors,
+		.user = identity->user,
+		.group = identity->group,
+		.refused = handoff_tell_refused,
+	};
+	struct sandbox sandbox;
+	int r = sandbox_enter(&config, &sandbox, reterr);
+
+	if (r == 0)
+		note_sandbox(serve, &sandbox, outfit->memory.pipe < 0);
+	return r;
+}
+
+static int pass_on(struct outfit *outfit, const struct secret *root)
+{
+	int r = root_key_put(&outfit->memory, root);
+
+	return r < 0 ? r : handoff_tell_root(outfit->memory.fd);
+}
+
+static int unlock(struct serve *serve, uint32_t kind, struct outfit *outfit, struct failure *reterr)
+{
+	CLEANUP(cleanup_secret_free) struct secret *root = NULL;
+	struct vault_unlock by = {.kind = (enum vault_unlock_kind)kind};
+	struct store *store;
+	int r;
+
+	if (!outfit->secret)
+		return -EPROTO;
+	by.secret = secret_bytes(outfit->secret);
 	r = serve->is_first || serve->is_examining ? store_sqlite.prepare(serve->store, reterr) : 0;
 	if (r < 0)
 		return r;
@@ -74,7 +198,7 @@ static int unlock(struct serve *serve, uint32_t kind, struct failure *reterr)
 	if (r == -EKEYREJECTED)
 		unlock_explain(store, by.kind, reterr);
 	store->backend->close(store);
-	return r == 0 && kind != VAULT_BY_ROOT ? pass_on(root) : r;
+	return r == 0 && kind != VAULT_BY_ROOT ? pass_on(outfit, root) : r;
 }
 
 struct fds {
@@ -106,26 +230,6 @@ static int open_sessions(const struct serve *serve, struct sessions *ret, struct
 	return r;
 }
 
-/* The arena's equal for requests: what waits to be answered is there in plain. */
-static int lock_record(struct serve *serve, struct failure *reterr)
-{
-	int r = flight_lock(serve->flight);
-
-	serve->is_memory_unlocked |= r < 0;
-	return r < 0 && !serve->allows_unlocked
-		       ? fail(reterr, r, "cannot lock memory for requests", FLIGHT_HINT)
-		       : 0;
-}
-
-static int make_arena(struct serve *serve, size_t size, struct failure *reterr)
-{
-	int r = serve->allows_unlocked ? arena_new_unlocked(size, &serve->arena, reterr)
-				       : arena_new(size, &serve->arena, reterr);
-
-	serve->is_memory_unlocked = r == 0 && !arena_is_locked(serve->arena);
-	return r;
-}
-
 /* Waits for the mounted device, and gets ready to answer. */
 static int take_mount(struct serve *serve, struct sessions *sessions, struct failure *reterr)
 {
@@ -136,21 +240,17 @@ static int take_mount(struct serve *serve, struct sessions *sessions, struct fai
 
 	if (r == 0)
 		r = handoff_read_init(fds.fds[1], &request);
-	if (r == 0)
-		r = flight_map(fds.fds[2], &serve->flight);
 	if (r != 0)
-		return r;
-	r = lock_record(serve, reterr);
-	if (r < 0)
 		return r;
 	serve->fuse = fds.fds[0];
 	serve->init = take_fd(&fds.fds[1]);
-	serve->flight_fd = take_fd(&fds.fds[2]);
 	const struct fs_config config = {
 		.arena = serve->arena,
 		.reader = sessions->reader,
 		.writer = sessions->writer,
+		.writer_stack = serve->writer_stack,
 		.fuse_fd = take_fd(&fds.fds[0]),
+		.witness = take_fd(&serve->witness),
 		.anchors = serve->anchors,
 		.flight = serve->flight,
 		.flight_fd = serve->flight_fd,
@@ -167,7 +267,10 @@ static int take_mount(struct serve *serve, struct sessions *sessions, struct fai
 	serve_judge(serve, serve->verdict);
 	*sessions = (struct sessions){NULL, NULL}; /* fs_new has them */
 	r = fs_new(&config, &serve->fs, reterr);
-	return r < 0 ? r : fs_replay_init(serve->fs, blob_bytes(request));
+	if (r < 0)
+		return r;
+	serve->writer_stack = NULL;
+	return fs_replay_init(serve->fs, blob_bytes(request));
 }
 
 /* 0 when it is this worker's turn; -EPIPE when it never will be. */
@@ -213,14 +316,32 @@ static int examine(struct serve *serve, struct vault *vault, struct failure *ret
 }
 
 /* The store, unlocked and examined. */
-static int take_store(struct serve *serve, uint32_t kind, struct sessions *ret, struct failure *reterr)
+static int take_store(struct serve *serve, uint32_t kind, struct outfit *outfit, struct sessions *ret,
+		      struct failure *reterr)
 {
-	int r = unlock(serve, kind, reterr);
+	int r = unlock(serve, kind, outfit, reterr);
 
 	if (r == 0)
 		r = open_sessions(serve, ret, reterr);
 	if (r == 0 && (serve->is_first || serve->is_examining))
 		r = examine(serve, ret->reader, reterr);
+	return r;
+}
+
+/* All that needs rights, then the sandbox, then what is not to be trusted. */
+static int open_store(struct serve *serve, const struct handoff_message *open, struct sessions *ret,
+		      struct failure *reterr)
+{
+	CLEANUP(outfit_close)
+	struct outfit outfit = {.memory = {.fd = -1, .pipe = -1}};
+	int r = seal_start();
+
+	if (r == 0)
+		r = get_outfit(serve, open, &outfit, reterr);
+	if (r == 0)
+		r = enter_sandbox(serve, &open->identity, &outfit, reterr);
+	if (r == 0 && !serve->is_locked)
+		r = take_store(serve, open->unlock_kind, &outfit, ret, reterr);
 	return r;
 }
 
@@ -252,18 +373,15 @@ static int start(struct serve *serve, struct failure *reterr)
 
 	if (r < 0)
 		return r;
-	serve->anchors = fds[0];
+	serve->flight_fd = fds[0];
+	serve->anchors = fds[1];
 	understand(serve, &open);
 	if (serve->is_locked) {
 		(void)close(HANDOFF_SECRET_FD);
 		cleanup_close(&serve->anchors);
 		serve->anchors = -1;
 	}
-	r = seal_start();
-	if (r == 0)
-		r = make_arena(serve, serve->is_locked ? ARENA_SIZE_MIN : ARENA_SIZE, reterr);
-	if (r == 0 && !serve->is_locked)
-		r = take_store(serve, open.unlock_kind, &sessions, reterr);
+	r = open_store(serve, &open, &sessions, reterr);
 	if (r == 0)
 		r = handoff_tell_unlocked(serve->verdict >= VAULT_PARTLY_DAMAGED ? -EBADMSG : 0, &damaged);
 	if (r == 0)
@@ -275,8 +393,7 @@ static void confine(void)
 {
 	process_harden_worker();
 	(void)prctl(PR_SET_NAME, "keyfs-serve"); /* it was started as /proc/self/exe */
-	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	(void)signal(SIGXFSZ, SIG_IGN); /* a write past the limit is an error like a full disk */
+	(void)signal(SIGXFSZ, SIG_IGN);		 /* a write past the limit is an error like a full disk */
 	(void)signal(SIGPIPE, SIG_IGN);
 }
 
@@ -286,6 +403,7 @@ static void end(struct serve *serve, int code)
 	fs_free(serve->fs);
 	if (atomic_load(&serve->n_reading) > 0)
 		_exit(exit_code_of(code)); /* it only reads; what it reads with must stay */
+	locked_stack_free(serve->writer_stack);
 	flight_unmap(serve->flight);
 	vault_keys_free(serve->keys);
 	arena_free(serve->arena);
@@ -307,7 +425,7 @@ static int serve_mount(struct serve *serve)
 	int r;
 
 	stack_wipe();
-	r = handoff_tell_ready(serve->is_memory_unlocked ? HANDOFF_MEMORY_UNLOCKED : 0);
+	r = handoff_tell_ready(serve->is_memory_unlocked ? HANDOFF_MEMORY_UNLOCKED : 0, &serve->sandbox);
 
 	if (r == 0)
 		r = wait_for_turn(serve);
@@ -326,7 +444,11 @@ static int serve_mount(struct serve *serve)
 int cmd_serve(int argc, char **argv)
 {
 	const struct failure alone = {"is started by 'keyfs mount' alone", NULL};
-	struct serve serve = {.store = argv[1], .anchors = -1};
+	struct serve serve = {.store = argv[1],
+			      .anchors = -1,
+			      .witness = -1,
+			      .sweeper = -1,
+			      .frame = __builtin_frame_address(0)};
 	struct failure failure = {NULL, NULL};
 	int r;
 
@@ -335,9 +457,7 @@ int cmd_serve(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	confine();
-	r = fs_sweeper_start(&serve.sweeper);
-	if (r == 0)
-		r = start(&serve, &failure);
+	r = start(&serve, &failure);
 	if (r == 0)
 		r = serve_mount(&serve);
 	else

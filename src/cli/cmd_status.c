@@ -73,6 +73,35 @@ static int exit_code_for(const struct control_status *status)
 	return trust_of(status) >= VAULT_PARTLY_DAMAGED ? EXIT_DAMAGED : EXIT_DONE;
 }
 
+static const struct {
+	uint32_t lack;
+	const char *word;
+	const char *sentence;
+} lacks[] = {
+	{CONTROL_LACKS_RESEND, "resend", "FUSE_NOTIFY_RESEND (Linux 6.9): there is a journal instead"},
+	{CONTROL_LACKS_EPOCH, "epoch", "FUSE_NOTIFY_INC_EPOCH: names are asked for again after a second"},
+	{CONTROL_LACKS_LANDLOCK, "landlock", "Landlock, or a part of it (Linux 6.12 has all)"},
+	{CONTROL_LACKS_SECCOMP, "seccomp", "seccomp: the worker's system calls are not limited"},
+	{CONTROL_LACKS_SECRET_MEMORY, "memfd_secret", "memfd_secret(2): the key waits in a pipe"},
+};
+
+/* What the supervisor found, and what the worker did. */
+static uint32_t lacks_of(const struct control_status *status)
+{
+	return status->kernel_lacks | status->sandbox.kernel_lacks;
+}
+
+static const struct {
+	uint32_t flag;
+	const char *word;
+	const char *phrase;
+} confinements[] = {
+	{HANDOFF_NO_NEW_PRIVS, "no_new_privs", "no new privileges"},
+	{HANDOFF_NO_CAPABILITIES, "no_capabilities", "no capabilities"},
+	{HANDOFF_NO_GROUPS, "no_groups", "no supplementary groups"},
+	{HANDOFF_SECCOMP, "seccomp", "seccomp"},
+};
+
 /* --- for programs --- */
 
 static const struct {
@@ -96,6 +125,38 @@ static bool has_counts(const struct control_status *status)
 }
 
 /* A count is null when the worker did not say it. */
+static void print_json_counts(const struct control_status *status)
+{
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		const void *at = (const char *)&status->counts + counts[i].offset;
+
+		(void)printf(", \"%s\": ", counts[i].name);
+		if (has_counts(status))
+			(void)printf("%" PRIu64, *(const uint64_t *)at);
+		else
+			(void)fputs("null", stdout);
+	}
+}
+
+static void print_json_sandbox(const struct control_status *status)
+{
+	const char *separator = "";
+
+	(void)printf(", \"sandbox\": {\"user\": %u, \"group\": %u", status->sandbox.user,
+		     status->sandbox.group);
+	for (size_t i = 0; i < sizeof(confinements) / sizeof(confinements[0]); i++)
+		(void)printf(", \"%s\": %s", confinements[i].word,
+			     status->sandbox.flags & confinements[i].flag ? "true" : "false");
+	(void)printf(", \"landlock_abi\": %u}, \"kernel_lacks\": [", status->sandbox.landlock_abi);
+	for (size_t i = 0; i < sizeof(lacks) / sizeof(lacks[0]); i++) {
+		if (!(lacks_of(status) & lacks[i].lack))
+			continue;
+		(void)printf("%s\"%s\"", separator, lacks[i].word);
+		separator = ", ";
+	}
+	(void)fputc(']', stdout);
+}
+
 static void print_json(const struct control_status *status)
 {
 	(void)fputs("{\"mountpoint\": ", stdout);
@@ -107,15 +168,7 @@ static void print_json(const struct control_status *status)
 		     status->is_orphan ? 0 : status->supervisor_pid, status->worker_pid, status->n_restarts,
 		     status->has_counts ? "true" : "false", status->since,
 		     status->is_read_only ? "true" : "false", status->is_stopping ? "true" : "false");
-	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
-		const void *at = (const char *)&status->counts + counts[i].offset;
-
-		(void)printf(", \"%s\": ", counts[i].name);
-		if (has_counts(status))
-			(void)printf("%" PRIu64, *(const uint64_t *)at);
-		else
-			(void)fputs("null", stdout);
-	}
+	print_json_counts(status);
 	(void)fputs(", \"version\": ", stdout);
 	json_string(stdout, status->release);
 	(void)printf(", \"reads\": \"%s\"", status->is_cached ? "cache" : "direct");
@@ -134,8 +187,8 @@ static void print_json(const struct control_status *status)
 	else
 		(void)fputs(", \"locked_since\": null", stdout);
 	(void)printf(", \"memory_locked\": %s", status->is_memory_unlocked ? "false" : "true");
-	(void)printf(", \"kernel_lacks\": [%s]}",
-		     status->kernel_lacks & CONTROL_LACKS_RESEND ? "\"resend\"" : "");
+	print_json_sandbox(status);
+	(void)fputc('}', stdout);
 }
 
 static void print_all_json(const struct control_status *all, size_t n)
@@ -187,6 +240,27 @@ static void print_restarts(const struct control_status *status)
 		     status->n_poisoned);
 }
 
+static void print_sandbox(const struct control_status *status)
+{
+	bool lacks_any = false;
+
+	(void)printf("  sandbox     user %u, group %u", status->sandbox.user, status->sandbox.group);
+	for (size_t i = 0; i < sizeof(confinements) / sizeof(confinements[0]); i++)
+		if (status->sandbox.flags & confinements[i].flag)
+			(void)printf(", %s", confinements[i].phrase);
+	if (status->sandbox.landlock_abi > 0)
+		(void)printf(", Landlock %u", status->sandbox.landlock_abi);
+	(void)fputc('\n', stdout);
+	for (size_t i = 0; i < sizeof(lacks) / sizeof(lacks[0]); i++) {
+		if (!(lacks_of(status) & lacks[i].lack))
+			continue;
+		(void)printf("  %-10s  lacks %s\n", lacks_any ? "" : "kernel", lacks[i].sentence);
+		lacks_any = true;
+	}
+	if (!lacks_any)
+		(void)puts("  kernel      lacks nothing");
+}
+
 static void print_text(const struct control_status *status)
 {
 	print_path(stdout, status->mountpoint);
@@ -213,10 +287,7 @@ static void print_text(const struct control_status *status)
 		print_counts(&status->counts);
 	if (status->is_memory_unlocked)
 		(void)puts("  memory      NOT LOCKED: keys and values may reach the swap");
-	(void)printf("  kernel      %s\n",
-		     status->kernel_lacks & CONTROL_LACKS_RESEND
-			     ? "lacks FUSE_NOTIFY_RESEND (Linux 6.9): there is a journal instead"
-			     : "lacks nothing");
+	print_sandbox(status);
 }
 
 static int status_of_all(bool json)

@@ -21,7 +21,8 @@
  *   src/fs         FUSE requests answered from a vault (fs.h)
  *                    the table of operations               ops.c; one file a group: op_*.c, statx.c
  *                    the receive loop, the writer thread   loop.c, writer.c (group commit)
- *                    commit on close                       open_file.c, write_handle.c, flusher.c, barrier.c
+ *                    commit on close                       open_file.c, write_handle.c, barrier.c
+ *                    was a writer killed                   witness.c (a process beside the worker), flusher.c
  *                    a reader's value as of its open       snapshot.c
  *                    -o cache: the page cache              cache.c
  *                    node ids, handles, offsets            node_id.h; old ids after a rename: moves.c
@@ -46,13 +47,16 @@
  *   src/store      sealed records and transactions (store.h); SQLite is one backend
  *   src/seal       libsodium: slots, keys, records, header, all formats to the byte (seal.h)
  *   src/base       ownership, locked memory for secrets and stacks, log, failures, what outlives a worker (flight.h)
+ *                    what a worker is confined by          sandbox.c, sandbox_landlock.c; the list of its system
+ *                                                          calls: sandbox_calls.c
  *
  * include/<layer>/ has what a layer offers to others.  A layer sees only the headers of those below it:
  * base <- {seal, store} <- vault <- fs;  base <- supervise;  cli on top.
  *
  * A mount is two processes: cmd_mount.c asks for the secret and becomes the supervisor, which starts the
  * worker, passes it the secret and, once it has unlocked the store, the mounted device.  A third process, a worker
- * that waits, takes over when that one dies.  Beside each worker is its sweeper (src/fs/sweeper.c).
+ * that waits, takes over when that one dies.  Both workers are confined (sandbox.h), and have two small processes
+ * beside them: the witness sees what they cannot (src/fs/witness.c), the sweeper has pages dropped (src/fs/sweeper.c).
  */
 /* clang-format on */
 #include "cli.h"

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum effect { READ_ONLY, READ_WRITE, ALLOW_OTHER, ALLOW_UNLOCKED, CACHE, KEY_FILE, REMOUNT, NONE };
+enum effect { READ_ONLY, READ_WRITE, ALLOW_OTHER, ALLOW_UNLOCKED, CACHE, KEY_FILE, USER, REMOUNT, NONE };
 
 static const struct word {
 	const char *word;
@@ -19,6 +19,7 @@ static const struct word {
 	{"allow_unlocked", ALLOW_UNLOCKED, false},
 	{"cache", CACHE, false},
 	{"key_file=", KEY_FILE, true},
+	{"user=", USER, true},
 	{"remount", REMOUNT, false},
 	/* always so */
 	{"default_permissions", NONE, false},
@@ -91,6 +92,11 @@ static int apply(const struct word *word, const char *text, size_t len, struct m
 	case REMOUNT:
 		options->remount = true;
 		return 0;
+	case USER:
+		if (len == n)
+			return -EINVAL;
+		(void)snprintf(options->user, sizeof(options->user), "%.*s", (int)(len - n), text + n);
+		return 0;
 	case KEY_FILE:
 		return take_key_file(text + n, len - n, options);
 	default:
@@ -105,9 +111,9 @@ int mount_options_parse(const char *list, struct mount_options *options, char *r
 		const struct word *word = word_of(list, len);
 		int r = word ? apply(word, list, len, options) : 0;
 
-		if (r < 0)
+		if (r < 0 && r != -EINVAL)
 			return r;
-		if (!word && len > 0) {
+		if (r < 0 || (!word && len > 0)) {
 			(void)snprintf(ret_word, size, "%.*s", (int)len, list);
 			return -EINVAL;
 		}

@@ -11,6 +11,7 @@ struct mount_options {
 	bool allow_unlocked; /* memory */
 	bool cache;
 	bool remount;		 /* not a new mount: the one that is there becomes read_only, or not */
+	char user[256];		 /* who the worker is to be; empty: who mounts */
 	char key_file[PATH_MAX]; /* empty: none was named */
 };
 

@@ -20,7 +20,7 @@
 static int claim(struct offline *offline, unsigned how, const char *hint)
 {
 	struct failure failure = {NULL, NULL};
-	int r = supervise_claim(offline->path, !(how & OFFLINE_WRITE), &offline->lock, &failure);
+	int r = supervise_claim(offline->path, geteuid(), !(how & OFFLINE_WRITE), &offline->lock, &failure);
 
 	if (r == -EBUSY && how & OFFLINE_SHARED)
 		return EXIT_DONE;
@@ -96,7 +96,7 @@ int offline_open(struct offline *offline, const char *path, const struct unlock_
 {
 	int r;
 
-	(void)supervise_state(&offline->anchors); /* without it there is no anchor */
+	(void)supervise_state(geteuid(), getegid(), &offline->anchors); /* without it there is no anchor */
 	r = find_and_claim(offline, path, how, hint);
 	if (r == EXIT_DONE)
 		r = get_secret(offline, options);

@@ -188,9 +188,9 @@ static int ask_worker(const struct master *master)
 	int r = make_both(master, &both);
 
 	if (r == 0)
-		r = root_key_put(both, &both_fd);
+		r = root_key_pass(both, &both_fd);
 	if (r == 0)
-		r = root_key_put(master->new_root, &new_fd);
+		r = root_key_pass(master->new_root, &new_fd);
 	if (r == 0)
 		r = control_find_store(master->offline.path, &status);
 	if (r < 0)

@@ -14,52 +14,99 @@
 #define MEMORY_SIZE 4096
 #define ROOTS_SIZE  (2 * (size_t)VAULT_ROOT_SIZE)
 
-static int put(int fd, const struct secret *root)
+/* It stays mapped until it is filled: without the right to lock memory it could not be any more. */
+static int make(int fd, void **ret_at)
 {
 	void *at;
 
-	if (ftruncate(fd, MEMORY_SIZE) < 0)
+	if (fd < 0 || ftruncate(fd, MEMORY_SIZE) < 0)
 		return -errno;
 	at = mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (at == MAP_FAILED)
 		return -errno;
-	memcpy(at, root->data, root->len);
-	return munmap(at, MEMORY_SIZE) < 0 ? -errno : 0;
+	*ret_at = at;
+	return 0;
 }
 
-static int put_secret(const struct secret *root, int *ret_fd)
+static int make_secret(struct root_key_memory *ret)
 {
 	CLEANUP(cleanup_close) int fd = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
-	int r = fd < 0 ? -errno : put(fd, root);
+	void *at;
+	int r = make(fd, &at);
 
 	if (r == 0)
-		*ret_fd = take_fd(&fd);
+		*ret = (struct root_key_memory){.fd = take_fd(&fd), .at = at, .pipe = -1};
 	return r;
 }
 
 /* The pages of a pipe belong to the kernel and are never swapped. Nobody reads them: see get_copy. */
-static int put_pipe(const struct secret *root, int *ret_fd)
+static int make_pipe(struct root_key_memory *ret)
 {
-	CLEANUP(cleanup_close) int from = -1, to = -1;
-	const unsigned char zero[VAULT_ROOT_SIZE] = {0}; /* there is no second key */
-	ssize_t rest = (ssize_t)(ROOTS_SIZE - root->len);
 	int ends[2];
 
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -errno;
-	from = ends[0];
-	to = ends[1];
-	if (write(to, root->data, root->len) != (ssize_t)root->len || write(to, zero, (size_t)rest) != rest)
-		return -EIO;
-	*ret_fd = take_fd(&from);
+	*ret = (struct root_key_memory){.fd = ends[0], .pipe = ends[1]};
 	return 0;
 }
 
-int root_key_put(const struct secret *root, int *ret_fd)
+int root_key_make(struct root_key_memory *ret)
 {
-	if (root->len != VAULT_ROOT_SIZE && root->len != ROOTS_SIZE)
+	return make_secret(ret) == 0 ? 0 : make_pipe(ret);
+}
+
+void root_key_close(struct root_key_memory *memory)
+{
+	if (memory->at)
+		(void)munmap(memory->at, MEMORY_SIZE);
+	memory->at = NULL;
+	cleanup_close(&memory->fd);
+	cleanup_close(&memory->pipe);
+	memory->fd = memory->pipe = -1;
+}
+
+static int fill_pipe(int pipe, const struct secret *root)
+{
+	const unsigned char zero[VAULT_ROOT_SIZE] = {0}; /* there is no second key */
+	ssize_t rest = (ssize_t)(ROOTS_SIZE - root->len);
+
+	if (write(pipe, root->data, root->len) != (ssize_t)root->len ||
+	    (rest > 0 && write(pipe, zero, (size_t)rest) != rest))
+		return -EIO;
+	return 0;
+}
+
+int root_key_put(struct root_key_memory *memory, const struct secret *root)
+{
+	int r;
+
+	if ((root->len != VAULT_ROOT_SIZE && root->len != ROOTS_SIZE) || (!memory->at && memory->pipe < 0))
 		return -EPROTO;
-	return put_secret(root, ret_fd) == 0 ? 0 : put_pipe(root, ret_fd);
+	if (memory->at) {
+		memcpy(memory->at, root->data, root->len);
+		if (munmap(memory->at, MEMORY_SIZE) < 0)
+			return -errno;
+		memory->at = NULL;
+		return 0;
+	}
+	r = fill_pipe(memory->pipe, root);
+	cleanup_close(&memory->pipe);
+	memory->pipe = -1;
+	return r;
+}
+
+int root_key_pass(const struct secret *root, int *ret_fd)
+{
+	struct root_key_memory memory;
+	int r = make_pipe(&memory);
+
+	if (r < 0)
+		return r;
+	r = root_key_put(&memory, root);
+	if (r == 0)
+		*ret_fd = take_fd(&memory.fd);
+	root_key_close(&memory);
+	return r;
 }
 
 /* The next worker finds it there as well: tee(2) takes nothing away. */

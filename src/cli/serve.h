@@ -28,6 +28,10 @@ struct serve {
 	int sweeper; /* from fs_sweeper_start */
 	int lock;
 	int listener;
+	int witness;		     /* fs.h; -1 when the file system has it, and of a locked mount */
+	unsigned char *writer_stack; /* NULL when the file system has it, or needs none */
+	void *frame;		     /* of this thread: its stack is locked from there down */
+	struct handoff_sandbox sandbox;
 	int anchors;		  /* the state directory, or -1 */
 	enum vault_trust verdict; /* before there is a flight record */
 	atomic_bool is_orphan;

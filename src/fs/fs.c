@@ -1,6 +1,7 @@
 /* The file system as a whole: made, fed its FUSE_INIT, counted, freed. */
 #include "fs.h"
 
+#include "cleanup.h"
 #include "flight.h"
 #include "locked.h"
 #include "private.h"
@@ -75,7 +76,7 @@ static int start(struct fs *fs, const struct fs_config *config, struct vault **w
 	vault_set_trust(fs->reader, &fs->flight->trust);
 	r = new_session(fs);
 	if (r == 0 && *writer) {
-		r = writer_start(fs, *writer, config->is_first, &fs->writer);
+		r = writer_start(fs, *writer, config->writer_stack, config->is_first, &fs->writer);
 		if (r == 0)
 			*writer = NULL;
 	}
@@ -91,12 +92,14 @@ int fs_new(const struct fs_config *config, struct fs **ret, struct failure *rete
 	if (!fs) {
 		vault_close(config->reader);
 		vault_close(writer);
+		cleanup_close(&(int){config->witness});
 		return fail(reterr, -ENOMEM, "out of memory", NULL);
 	}
 	fs->arena = config->arena;
 	fs->reader = config->reader;
 	fs->fuse_fd = config->fuse_fd;
 	fs->anchors = config->anchors;
+	fs->witness.socket = config->witness;
 	fs->flight = config->flight;
 	fs->flight_fd = config->flight_fd;
 	fs->sweeper = config->sweeper;
@@ -295,6 +298,7 @@ void fs_free(struct fs *fs)
 	inherit_destroy(&fs->inherited);
 	journal_destroy(&fs->journal);
 	arena_dealloc(fs->listing);
+	cleanup_close(&fs->witness.socket);
 	free(fs);
 }
 

@@ -235,15 +235,13 @@ static int run(struct fs *fs)
 		if (r < 0 && r != -EINTR && r != -EAGAIN && r != -ENOENT) /* ENOENT: the asker is gone */
 			return r;
 	}
-	return 0;
+	return fs->is_without_witness ? -EPIPE : 0;
 }
 
 int fs_run(struct fs *fs)
 {
-	int r = stack_lock(fs->arena);
+	int r;
 
-	if (r < 0)
-		return r;
 	absence_begin(&fs->absence);
 	r = run(fs);
 	absence_end(&fs->absence);

@@ -1,5 +1,4 @@
 /* Writing: write, flush, fsync, and the last close. The value becomes visible whole, when it is on disk. */
-#include "flusher.h"
 #include "private.h"
 
 #include <errno.h>
@@ -192,6 +191,22 @@ static void flush(fuse_req_t req, uint64_t ino, uint64_t fh, const struct flushe
 		reply_error(req, ino, r);
 }
 
+/*
+ * The loop's: the one answer that it waits for.  When none comes, the value counts as half of one: a close
+ * that says EIO is right where nobody knows.
+ */
+static bool is_killed(struct fs *fs, pid_t thread)
+{
+	bool is_killed = true;
+	int r = witness_ask(&fs->witness, thread, &is_killed);
+
+	if (r == -EPIPE) {
+		fs->is_without_witness = true;
+		fuse_session_exit(fs->session); /* a successor has one */
+	}
+	return is_killed;
+}
+
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	pid_t thread = fuse_req_ctx(req)->pid;
@@ -202,7 +217,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		(void)fuse_reply_err(req, 0);
 		return;
 	}
-	flusher.is_killed = flusher_is_killed(thread);
+	flusher.is_killed = is_killed(fs_of(req), thread);
 	flush(req, ino, fi->fh, &flusher);
 }
 

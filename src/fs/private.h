@@ -20,6 +20,7 @@
 #include "snapshot.h"
 #include "sweep.h"
 #include "vault.h"
+#include "witness.h"
 #include "writer.h"
 
 #include <fuse_lowlevel.h>
@@ -41,6 +42,8 @@ struct fs {
 	struct arena *arena;
 	int fuse_fd;
 	int anchors; /* -1: none */
+	struct witness witness;
+	bool is_without_witness; /* it is gone: the loop ends */
 	struct fuse_session *session;
 	struct flight *flight;
 	int flight_fd;

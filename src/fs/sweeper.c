@@ -8,6 +8,7 @@
  * more.
  */
 #include "fs.h"
+#include "sandbox.h"
 #include "sweep.h"
 
 #include <errno.h>
@@ -203,7 +204,7 @@ static void run(struct sweeper *sweeper)
 	}
 }
 
-static void sweeper_main(int socket)
+static void sweeper_main(int socket, uid_t user, gid_t group)
 {
 	struct sweeper sweeper = {.socket = socket};
 	struct flight *flight;
@@ -214,6 +215,8 @@ static void sweeper_main(int socket)
 		_exit(1);
 	sweeper.socket = STDERR_FILENO + 1;
 	(void)close_range(STDERR_FILENO + 2, ~0U, 0); /* the worker's */
+	if (sandbox_enter_sweeper(user, group) < 0)
+		_exit(1);
 	if (receive_fds(sweeper.socket, fds) < 0)
 		_exit(0);
 	sweeper.fuse = fds[0];
@@ -232,7 +235,7 @@ static void end_with_sweeper(int number)
 	(void)kill(getpid(), SIGKILL);
 }
 
-int fs_sweeper_start(int *ret_socket)
+int fs_sweeper_start(uid_t user, gid_t group, int *ret_socket)
 {
 	const struct sigaction gone = {.sa_handler = end_with_sweeper, .sa_flags = SA_NOCLDSTOP};
 	int pair[2];
@@ -243,7 +246,7 @@ int fs_sweeper_start(int *ret_socket)
 		return -errno;
 	pid = fork();
 	if (pid == 0) {
-		sweeper_main(pair[1]);
+		sweeper_main(pair[1], user, group);
 		_exit(1);
 	}
 	(void)close(pair[1]);

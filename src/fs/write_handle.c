@@ -289,7 +289,7 @@ int handle_flush(struct open_files *files, uint64_t fh, const struct flusher *fl
 	if (flusher->is_killed)
 		open_files_forget_idle(files, handle);
 	if (!must_store(files, handle, flusher))
-		return handle->n_commits > 0 ? FLUSH_WAIT : FLUSH_DONE;
+		return handle->error < 0 ? handle->error : handle->n_commits > 0 ? FLUSH_WAIT : FLUSH_DONE;
 	r = rule_value(rule_of(handle), secret_bytes(content_of(handle)));
 	if (r == 0)
 		r = lend_copy(files, handle, ret);

@@ -19,6 +19,8 @@
 #define ANCHOR_AFTER_S	5 /* of the first commit that the anchor does not know of */
 #define IDLE_FOREVER_MS INT64_C(3600000)
 
+DEFINE_CLEANUP(unsigned char *, locked_stack_free)
+
 struct writer {
 	struct fs *fs;
 	struct vault *vault;
@@ -370,7 +372,19 @@ static int init_condition(pthread_cond_t *condition)
 	return 0;
 }
 
-int writer_start(struct fs *fs, struct vault *vault, bool is_first, struct writer **ret)
+static int start_thread(struct writer *writer, unsigned char *stack)
+{
+	CLEANUP(cleanup_locked_stack_free) unsigned char *own = NULL;
+	int r = stack ? 0 : locked_stack_new(writer->fs->arena, &own);
+
+	if (r == 0)
+		r = locked_thread_start(&writer->thread, stack ? stack : own, writer_main, writer);
+	if (r == 0)
+		own = NULL;
+	return r;
+}
+
+int writer_start(struct fs *fs, struct vault *vault, unsigned char *stack, bool is_first, struct writer **ret)
 {
 	CLEANUP(cleanup_free) struct writer *writer = calloc(1, sizeof(*writer));
 	int r;
@@ -387,7 +401,7 @@ int writer_start(struct fs *fs, struct vault *vault, bool is_first, struct write
 	r = is_first && !is_damaged(fs) ? vault_clear_drafts(vault) : 0;
 	if (r < 0)
 		return r;
-	r = locked_thread_start(&writer->thread, fs->arena, writer_main, writer);
+	r = start_thread(writer, stack);
 	if (r < 0)
 		return r;
 	*ret = TAKE(writer);

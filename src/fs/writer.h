@@ -13,8 +13,10 @@
 
 struct writer;
 
-/* Takes vault over when it returns 0. is_first: drafts are cleared away. -ENOMEM, -EAGAIN. */
-int writer_start(struct fs *fs, struct vault *vault, bool is_first, struct writer **ret);
+/* Takes vault and stack over when it returns 0; stack may be NULL. is_first: drafts are cleared away.
+ * -ENOMEM, -EAGAIN, -EPERM. */
+int writer_start(struct fs *fs, struct vault *vault, unsigned char *stack, bool is_first,
+		 struct writer **ret);
 
 /* Before the first job: the store is this one's alone from now on. */
 void writer_take_over(struct writer *writer);

@@ -10,11 +10,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define FILE_STEP   (64 * 1024)
@@ -108,25 +109,40 @@ static int64_t index_size(const struct session *session, const char *name)
 									     : -1;
 }
 
+struct filling {
+	const char *name;
+	int dir;
+	int result;
+};
+
 /*
- * In a process of its own: closing a descriptor of the file drops all locks that a process has on it, and
- * SQLite has some. (Between fork and _exit nothing but system calls.)
+ * In a thread with descriptors of its own: closing one of the file drops all locks that their owner has on
+ * it, and SQLite has some.
  */
+static void *fill_thread(void *argument)
+{
+	struct filling *filling = argument;
+	int fd;
+
+	if (unshare(CLONE_FILES) < 0) {
+		filling->result = -errno;
+		return NULL;
+	}
+	fd = openat(filling->dir, filling->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0 && fallocate(fd, 0, 0, INDEX_SIZE) < 0 && errno == ENOSPC)
+		filling->result = -ENOSPC;
+	return NULL; /* with it go its descriptors */
+}
+
 static int fill_index(const struct session *session, const char *name)
 {
-	int status;
-	pid_t child = fork();
+	struct filling filling = {.name = name, .dir = session->dir};
+	pthread_t thread;
+	int r = pthread_create(&thread, NULL, fill_thread, &filling);
 
-	if (child < 0)
-		return -errno;
-	if (child == 0) {
-		int fd = openat(session->dir, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-
-		_exit(fd >= 0 && fallocate(fd, 0, 0, INDEX_SIZE) < 0 && errno == ENOSPC);
-	}
-	if (waitpid(child, &status, 0) < 0)
-		return -errno;
-	return status == 0 ? 0 : -ENOSPC;
+	if (r == 0)
+		r = pthread_join(thread, NULL);
+	return r != 0 ? -r : filling.result;
 }
 
 int sqlite_reserve_index(struct session *session)

@@ -54,20 +54,26 @@ static int take_mount(struct supervisor *supervisor, struct failure *reterr)
 	supervisor->status.n_restarts = before.n_restarts;
 	supervisor->status.has_journal = before.has_journal;
 	supervisor->has_journal = before.has_journal;
-	r = start_lock_memory(supervisor, reterr);
-	return r < 0 ? r : mount_point_find(supervisor->config->mountpoint, &supervisor->device);
+	return start_lock_memory(supervisor, reterr);
+}
+
+int adopt_take(struct supervisor *supervisor, struct failure *reterr)
+{
+	int r;
+
+	(void)fail(reterr, 0, "the worker that is left does not hand the mount over",
+		   "'keyfs umount' ends it");
+	r = take_mount(supervisor, reterr);
+	supervisor->is_adopted = r == 0;
+	return r;
 }
 
 int adopt_mount(struct supervisor *supervisor, struct failure *reterr)
 {
 	int r = runtime_listen(&supervisor->runtime, &supervisor->listener, reterr);
 
-	if (r < 0)
-		return r;
-	(void)fail(reterr, 0, "the worker that is left does not hand the mount over",
-		   "'keyfs umount' ends it");
-	r = take_mount(supervisor, reterr);
-	supervisor->is_adopted = r == 0;
+	if (r == 0)
+		r = mount_point_find(supervisor->config->mountpoint, &supervisor->device);
 	supervisor->has_served = r == 0;
 	return r;
 }

@@ -64,7 +64,7 @@ static int lock(int fd, const char *store)
 	return r;
 }
 
-int supervise_claim(const char *store, bool read_only, int *ret_lock, struct failure *reterr)
+int supervise_claim(const char *store, uid_t owner, bool read_only, int *ret_lock, struct failure *reterr)
 {
 	CLEANUP(cleanup_close)
 	int fd = open(store, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -79,8 +79,12 @@ int supervise_claim(const char *store, bool read_only, int *ret_lock, struct fai
 		return explain_open(-EISDIR, reterr);
 	if (!S_ISREG(st.st_mode))
 		return fail(reterr, -EMEDIUMTYPE, "is not a regular file, so it is not a store", NULL);
-	if (st.st_uid != geteuid())
-		return fail(reterr, -EPERM, "belongs to another user", "its owner must be who mounts it");
+	if (st.st_uid != owner && owner != geteuid())
+		return fail(reterr, -EPERM, "belongs to another user",
+			    "it must be of the user that -o user= names: chown");
+	if (st.st_uid != owner)
+		return fail(reterr, -EPERM, "belongs to another user",
+			    "its owner must be who mounts it, or be named by root with -o user=");
 	if (st.st_mode & 0077)
 		return fail(reterr, -EACCES, "is open to other users", "'chmod 600' it");
 	r = lock(fd, store);

@@ -15,13 +15,14 @@
 _Static_assert(PACKET_FDS_MAX == HANDOFF_FDS_MAX, "a message's descriptors fit into a packet");
 
 static const unsigned n_fds_of[] = {
-	[HANDOFF_START] = 3,			/* fuse, INIT, flight record */
+	[HANDOFF_OPEN] = 1,			/* flight record; see below */
+	[HANDOFF_START] = 2,			/* fuse, INIT */
 	[HANDOFF_CHECK] = 1,			/* the client */
 	[HANDOFF_ROOT] = 1,   [HANDOFF_GO] = 2, /* lock, listener */
 	[HANDOFF_MASTER] = 1,			/* the client */
 	[HANDOFF_REKEY] = 1,			/* the same */
 	[HANDOFF_SLOT] = 1,			/* the same */
-	[HANDOFF_LEAVE] = 0,
+	[HANDOFF_LEAVE] = 0,  [HANDOFF_REFUSED] = 0,
 };
 
 int handoff_send(int socket, const struct handoff_message *message, const int *fds, unsigned n_fds)
@@ -38,8 +39,8 @@ static bool is_well_formed(const struct handoff_message *message, const int fds[
 
 	for (unsigned i = 0; i < HANDOFF_FDS_MAX; i++)
 		n_fds += fds[i] >= 0;
-	if (message->kind == HANDOFF_OPEN && n_fds == 1)
-		n_fds = 0; /* the state directory may come with it */
+	if (message->kind == HANDOFF_OPEN && n_fds == 2)
+		n_fds = 1; /* the state directory may come with it */
 	return message->version == HANDOFF_VERSION && message->kind >= HANDOFF_OPEN &&
 	       message->kind < HANDOFF_KIND_END && n_fds == n_fds_of[message->kind] &&
 	       memchr(message->what, '\0', HANDOFF_WHAT_SIZE) &&
@@ -69,11 +70,18 @@ int handoff_receive(int socket, struct handoff_message *ret, int ret_fds[HANDOFF
 	return 0;
 }
 
-int handoff_tell_ready(int flags)
+int handoff_tell_ready(int flags, const struct handoff_sandbox *sandbox)
 {
-	struct handoff_message message = {.kind = HANDOFF_READY, .code = flags};
+	struct handoff_message message = {.kind = HANDOFF_READY, .code = flags, .sandbox = *sandbox};
 
 	return handoff_send(HANDOFF_CONTROL_FD, &message, NULL, 0);
+}
+
+void handoff_tell_refused(int number)
+{
+	struct handoff_message message = {.kind = HANDOFF_REFUSED, .code = number};
+
+	(void)handoff_send(HANDOFF_CONTROL_FD, &message, NULL, 0);
 }
 
 int handoff_tell_root(int fd)

@@ -96,13 +96,16 @@ static bool is_init(const unsigned char *request, ssize_t n)
 	       header->opcode == FUSE_INIT && header->len == n;
 }
 
+#define MINOR_EPOCH 44 /* of the protocol, from which on there is FUSE_NOTIFY_INC_EPOCH */
+
 static unsigned lacks_of(const unsigned char *request, ssize_t n)
 {
 	const struct fuse_init_in *init = (const void *)(request + sizeof(struct fuse_in_header));
 	bool has_flags2 = n >= (ssize_t)(sizeof(struct fuse_in_header) + sizeof(*init)) &&
 			  (init->flags & FUSE_INIT_EXT);
 
-	return has_flags2 && (init->flags2 & FLAGS2_RESEND) ? 0 : CONTROL_LACKS_RESEND;
+	return (has_flags2 && (init->flags2 & FLAGS2_RESEND) ? 0 : CONTROL_LACKS_RESEND) |
+	       (init->major > 7 || init->minor >= MINOR_EPOCH ? 0 : CONTROL_LACKS_EPOCH);
 }
 
 int mount_read_init(int fuse, int *ret_init, unsigned *ret_lacks, struct failure *reterr)

@@ -46,14 +46,20 @@ static void note_death(struct supervisor *supervisor, int status)
 {
 	int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 	const char *what = number > 0 ? "worker: ended by a signal" : "worker: gave up";
+	char refusal[64];
 
+	(void)snprintf(refusal, sizeof(refusal), "worker: ended by SIGSYS: made system call %d",
+		       supervisor->refused_call);
 	if (supervisor->is_active_killed)
 		what = "worker: did not get on, and was killed";
+	else if (number == SIGSYS && supervisor->refused_call >= 0)
+		what = refusal;
 	else if (number > 0 && (size_t)number < sizeof(deaths) / sizeof(deaths[0]) && deaths[number])
 		what = deaths[number];
 	log_line(LOG_LEVEL_ERROR, what, 0);
 	(void)snprintf(supervisor->status.last_death, sizeof(supervisor->status.last_death), "%s",
 		       what + strlen("worker: "));
+	supervisor->refused_call = -1;
 }
 
 static const char *const operations[] = {
@@ -151,6 +157,7 @@ void recover_go(struct supervisor *supervisor)
 {
 	const int fds[] = {supervisor->lock, supervisor->listener};
 
+	supervisor->status.sandbox = supervisor->active.sandbox;
 	memcpy(supervisor->flight->mount, &supervisor->status, sizeof(supervisor->status));
 	atomic_store(&supervisor->flight->loop.unique, 0);
 	explicit_bzero(supervisor->flight->received, sizeof(supervisor->flight->received));

@@ -57,6 +57,17 @@ void start_note_memory(struct supervisor *supervisor, const struct handoff_messa
 		note_unlocked(supervisor);
 }
 
+int start_make_record(struct supervisor *supervisor, struct failure *reterr)
+{
+	int r = flight_create(&supervisor->flight_fd);
+
+	if (r == 0)
+		r = flight_map(supervisor->flight_fd, &supervisor->flight);
+	if (r < 0)
+		return fail(reterr, r, "no memory for the flight record", NULL);
+	return start_lock_memory(supervisor, reterr);
+}
+
 static int make_mount(struct supervisor *supervisor, char *said, struct failure *reterr)
 {
 	const struct mount_request request = {
@@ -66,16 +77,7 @@ static int make_mount(struct supervisor *supervisor, char *said, struct failure 
 		.allow_other = supervisor->config->allow_other || geteuid() == 0,
 		.said = said,
 	};
-	int r = flight_create(&supervisor->flight_fd);
-
-	if (r == 0)
-		r = flight_map(supervisor->flight_fd, &supervisor->flight);
-	if (r < 0)
-		return fail(reterr, r, "no memory for the flight record", NULL);
-	r = start_lock_memory(supervisor, reterr);
-	if (r < 0)
-		return r;
-	r = mount_make(&request, &supervisor->fuse, reterr);
+	int r = mount_make(&request, &supervisor->fuse, reterr);
 	if (r < 0)
 		return r;
 	r = mount_point_find(request.mountpoint, &supervisor->device);
@@ -93,9 +95,9 @@ int start_mounted(struct supervisor *supervisor, const struct worker *worker)
 		.kind = HANDOFF_START,
 		.code = supervisor->has_journal ? HANDOFF_JOURNAL : 0,
 	};
-	const int fds[] = {supervisor->fuse, supervisor->init, supervisor->flight_fd};
+	const int fds[] = {supervisor->fuse, supervisor->init};
 
-	return worker->control < 0 ? -EPIPE : handoff_send(worker->control, &message, fds, 3);
+	return worker->control < 0 ? -EPIPE : handoff_send(worker->control, &message, fds, 2);
 }
 
 void start_on_unlocked(struct supervisor *supervisor, const struct handoff_message *message)

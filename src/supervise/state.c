@@ -45,22 +45,47 @@ static int make_directory(char *path)
 	return mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
 }
 
-int supervise_state(int *ret_dir)
+/* One that nobody but its owner can write to. */
+static int open_directory(int at, const char *path, uid_t owner, int *ret_dir)
+{
+	CLEANUP(cleanup_close) int dir = openat(at, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (dir < 0 || fstat(dir, &st) < 0)
+		return errno == ELOOP || errno == ENOTDIR ? -EPERM : -errno;
+	if (st.st_uid != owner || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+		return -EPERM;
+	*ret_dir = take_fd(&dir);
+	return 0;
+}
+
+/* The user's own commands reach it too, by $STATE_DIRECTORY: the directory above can be searched. */
+static int open_of_user(int dir, uid_t user, gid_t group, int *ret_dir)
+{
+	char name[16];
+
+	(void)snprintf(name, sizeof(name), "%u", user);
+	if (fchmod(dir, 0711) < 0)
+		return -errno;
+	if (mkdirat(dir, name, 0700) == 0 && fchownat(dir, name, user, group, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	return open_directory(dir, name, user, ret_dir);
+}
+
+int supervise_state(uid_t user, gid_t group, int *ret_dir)
 {
 	CLEANUP(cleanup_close) int dir = -1;
 	char path[PATH_MAX];
-	struct stat st;
 	int r = state_path(path);
 
 	if (r == 0)
 		r = make_directory(path);
+	if (r == 0)
+		r = open_directory(AT_FDCWD, path, geteuid(), &dir);
 	if (r < 0)
 		return r;
-	dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir < 0 || fstat(dir, &st) < 0)
-		return errno == ELOOP || errno == ENOTDIR ? -EPERM : -errno;
-	if (st.st_uid != geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-		return -EPERM;
+	if (user != geteuid())
+		return open_of_user(dir, user, group, ret_dir);
 	*ret_dir = take_fd(&dir);
 	return 0;
 }

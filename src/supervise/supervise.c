@@ -6,6 +6,7 @@
 #include "log.h"
 #include "manager.h"
 #include "runtime.h"
+#include "sandbox.h"
 #include "supervisor.h"
 
 #include <errno.h>
@@ -194,11 +195,18 @@ static void end(struct supervisor *supervisor)
 /* Without it an older store cannot be told from this one; that is no reason not to serve it. */
 static void open_state(struct supervisor *supervisor)
 {
-	int r = supervise_state(&supervisor->state);
+	int r = supervise_state(supervisor->config->user, supervisor->config->group, &supervisor->state);
 
 	if (r < 0)
 		log_line(LOG_LEVEL_ERROR, "no state directory: there is no anchor", r);
 	supervisor->status.has_anchor = r == 0;
+}
+
+/* A worker locks it before it enters its sandbox, so it comes before the first one. */
+static int get_record(struct supervisor *supervisor, struct failure *reterr)
+{
+	return is_adopting(supervisor->config) ? adopt_take(supervisor, reterr)
+					       : start_make_record(supervisor, reterr);
 }
 
 static void begin(struct supervisor *supervisor)
@@ -206,16 +214,20 @@ static void begin(struct supervisor *supervisor)
 	const struct worker_secret secret = {.fd = supervisor->secret,
 					     .unlock_kind = supervisor->config->unlock_kind};
 	struct failure failure = {NULL, NULL};
+	enum supervise_subject subject = SUPERVISE_MOUNTPOINT;
 	int r;
 
 	open_state(supervisor);
 	supervisor->signals = open_signals();
-	r = supervisor->signals < 0 ? -errno
-				    : worker_start(supervisor, &supervisor->active, &secret, &failure);
+	r = supervisor->signals < 0 ? -errno : get_record(supervisor, &failure);
+	if (r == 0) {
+		subject = SUPERVISE_STORE;
+		r = worker_start(supervisor, &supervisor->active, &secret, &failure);
+	}
 	cleanup_close(&supervisor->secret);
 	supervisor->secret = -1;
 	if (r < 0) {
-		supervisor_settle(supervisor, SUPERVISE_STORE, r, &failure);
+		supervisor_settle(supervisor, subject, r, &failure);
 		supervisor_kill(supervisor);
 	}
 }
@@ -240,6 +252,7 @@ static struct supervisor supervisor_of(const struct supervise_config *config,
 		.upgrade = {.next = NO_DEADLINE},
 		.locking = {.candidate = {.control = -1}, .root = -1, .next = NO_DEADLINE},
 		.root = -1,
+		.refused_call = -1,
 		.flight_fd = -1,
 		.runtime = -1,
 		.listener = -1,
@@ -273,6 +286,7 @@ int supervise_run(const struct supervise_config *config, struct supervise_outcom
 {
 	struct supervisor supervisor = supervisor_of(config, ret);
 
+	sandbox_shed();
 	(void)snprintf(supervisor.status.mountpoint, PATH_MAX, "%s", config->mountpoint);
 	(void)snprintf(supervisor.status.store, PATH_MAX, "%s", config->store);
 	(void)snprintf(supervisor.status.release, sizeof(supervisor.status.release), "%s", KEYFS_VERSION);
@@ -312,8 +326,10 @@ int supervise_resume(int state, const char *program)
 		.program = program, .held = {-1, -1, -1}, .lock = -1, .secret = -1, .report = -1};
 	struct supervise_outcome outcome = {.code = 0};
 	struct supervisor supervisor = supervisor_of(&config, &outcome);
-	int r = resume(state, &config, &supervisor);
+	int r;
 
+	sandbox_shed();
+	r = resume(state, &config, &supervisor);
 	if (r < 0)
 		return r;
 	(void)snprintf(supervisor.status.release, sizeof(supervisor.status.release), "%s", KEYFS_VERSION);

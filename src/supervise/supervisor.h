@@ -69,8 +69,9 @@ struct worker {
 	pid_t pid;	/* 0: none */
 	int control;	/* our end of the handoff; -1 when the worker has closed its own */
 	bool is_ready;
-	bool is_new;	/* of the program that an upgrade was to change to */
-	bool is_locked; /* it has no keys */
+	bool is_new;			/* of the program that an upgrade was to change to */
+	struct handoff_sandbox sandbox; /* once it is ready */
+	bool is_locked;			/* it has no keys */
 };
 
 /* What the last look at the active worker saw (recover.c). */
@@ -156,6 +157,7 @@ struct supervisor {
 	dev_t device; /* of the mount, to recognise it; 0 while there is none */
 
 	struct handoff_message warning; /* of the first worker, about the store; code 0: none */
+	int refused_call;		/* by the seccomp filter, of the worker that ends; -1: none */
 	bool is_counting;		/* COUNT was sent and not answered */
 	uint64_t n_cut_off;		/* open files at the end, or CONTROL_CUT_OFF_UNKNOWN */
 	struct control_status status;
@@ -211,6 +213,8 @@ void worker_forget(struct worker *worker);
 
 void start_on_unlocked(struct supervisor *supervisor, const struct handoff_message *message);
 void start_on_ready(struct supervisor *supervisor, const struct handoff_message *message);
+/* The flight record of a new mount. What start_lock_memory says, -EMFILE, -ENOMEM. */
+int start_make_record(struct supervisor *supervisor, struct failure *reterr);
 /* Locks what this process has in plain, the flight record. -EPERM: that is not possible, and not allowed. */
 int start_lock_memory(struct supervisor *supervisor, struct failure *reterr);
 /* A worker is ready: whether it could. */
@@ -248,7 +252,10 @@ static inline bool is_adopting(const struct supervise_config *config)
 	return config->adopted != 0 || config->held[0] >= 0;
 }
 
-/* The mount, from the worker that serves it, or as it was kept; the new worker has unlocked the store. */
+/* What there is of the mount, from the worker that serves it, or as it was kept; before there is a new one.
+ */
+int adopt_take(struct supervisor *supervisor, struct failure *reterr);
+/* The mount: the new worker has unlocked the store. */
 int adopt_mount(struct supervisor *supervisor, struct failure *reterr);
 /* A kept mount that is not to be served after all. */
 void adopt_give_up(struct supervisor *supervisor);

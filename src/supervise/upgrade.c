@@ -29,7 +29,7 @@
 #define ASK_AGAIN_MS  50
 
 #define STATE_MAGIC   "keyfsup"
-#define STATE_VERSION 3
+#define STATE_VERSION 4
 #define STATE_FDS     9
 
 /* What is handed over: the memfd has this and nothing else. The version changes whenever it does. */
@@ -45,6 +45,8 @@ struct state {
 	uint8_t has_journal;
 	int32_t worker_pid;
 	int32_t standby_pid; /* 0: none that is ready */
+	struct handoff_identity identity;
+	struct handoff_sandbox standby_sandbox;
 	int32_t fds[STATE_FDS];
 	int32_t clients[CLIENTS_MAX]; /* that wait for the upgrade */
 	uint64_t device;
@@ -100,6 +102,8 @@ static int write_state(struct supervisor *supervisor, int *ret_fd)
 		.has_journal = supervisor->has_journal,
 		.worker_pid = supervisor->active.pid,
 		.standby_pid = supervisor->standby.is_ready ? supervisor->standby.pid : 0,
+		.identity = {supervisor->config->user, supervisor->config->group},
+		.standby_sandbox = supervisor->standby.sandbox,
 		.device = supervisor->device,
 		.status = supervisor->status,
 	};
@@ -244,6 +248,8 @@ int upgrade_resume(int fd, struct supervise_config *ret_config, struct superviso
 		.store = supervisor->status.store,
 		.mountpoint = supervisor->status.mountpoint,
 		.program = ret_config->program,
+		.user = state.identity.user,
+		.group = state.identity.group,
 		.held = {-1, -1, -1},
 		.read_only = state.read_only,
 		.cache = supervisor->status.is_cached,
@@ -264,8 +270,10 @@ int upgrade_resume(int fd, struct supervise_config *ret_config, struct superviso
 	set_cloexec(supervisor, true);
 	supervisor->active.pid = state.worker_pid;
 	supervisor->active.is_ready = true;
+	supervisor->active.sandbox = supervisor->status.sandbox;
 	supervisor->active.is_locked = supervisor->standby.is_locked = is_locked(supervisor);
 	supervisor->standby.pid = state.standby_pid;
+	supervisor->standby.sandbox = state.standby_sandbox;
 	supervisor->standby.is_ready = state.standby_pid != 0;
 	supervisor->has_journal = state.has_journal;
 	supervisor->device = state.device;

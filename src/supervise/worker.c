@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/socket.h>
 
 #define GOING_MS 300 /* for a standby that is not wanted; the supervisor does nothing else meanwhile */
@@ -49,7 +50,9 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, const str
 			(is_adopting(config) ? HANDOFF_SUCCESSOR : 0) | (config->cache ? HANDOFF_CACHE : 0) |
 			(supervisor->status.allows_unlocked ? HANDOFF_ALLOW_UNLOCKED : 0) | secret->flags,
 		.unlock_kind = secret->unlock_kind,
+		.identity = {config->user, config->group},
 	};
+	const int fds[] = {supervisor->flight_fd, supervisor->state};
 	/* While an upgrade is prepared, the program that is installed now; else the one that runs here. */
 	const char *program = supervisor->upgrade.is_preparing ? config->program : "/proc/self/exe";
 	pid_t pid;
@@ -73,7 +76,7 @@ int worker_start(struct supervisor *supervisor, struct worker *worker, const str
 	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
 		return -errno;
 	worker->control = take_fd(&ours);
-	return handoff_send(worker->control, &how, &supervisor->state, supervisor->state < 0 ? 0 : 1);
+	return handoff_send(worker->control, &how, fds, supervisor->state < 0 ? 1 : 2);
 }
 
 int worker_send(const struct worker *worker, enum handoff_kind kind, const int *fds, unsigned n_fds)
@@ -101,6 +104,15 @@ static void on_counts(struct supervisor *supervisor, const struct handoff_messag
 	lock_on_counts(supervisor);
 	if (supervisor->phase == PHASE_LEAVING)
 		supervisor_cut_off(supervisor, true);
+}
+
+static void on_refused(struct supervisor *supervisor, const struct handoff_message *message)
+{
+	char text[64];
+
+	(void)snprintf(text, sizeof(text), "worker: made system call %d, which it may not", message->code);
+	log_line(LOG_LEVEL_ERROR, text, 0);
+	supervisor->refused_call = message->code;
 }
 
 /* A standby that was unlocked by the one before has to be started again. */
@@ -155,6 +167,10 @@ void worker_read(struct supervisor *supervisor, struct worker *worker)
 				worker_kill(worker);
 			return;
 		}
+		if (message.kind == HANDOFF_READY)
+			worker->sandbox = message.sandbox;
+		if (message.kind == HANDOFF_REFUSED)
+			on_refused(supervisor, &message);
 		if (worker == &supervisor->active)
 			on_active(supervisor, &message, &fds[0]);
 		else if (worker == &supervisor->locking.candidate)

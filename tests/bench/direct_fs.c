@@ -131,7 +131,7 @@ static int serve(const char *key_file, const struct mount_request *request, bool
 		 struct failure *reterr)
 {
 	struct fs_config config = {
-		.arena = arena, .has_journal = has_journal, .is_first = true, .sweeper = -1};
+		.arena = arena, .witness = -1, .has_journal = has_journal, .is_first = true, .sweeper = -1};
 	struct fs *fs;
 	int r = unlock(request->store, key_file, reterr);
 

@@ -454,7 +454,7 @@ def test_a_wrong_secret(calm):
     assert (calm / FIELD).read_bytes() == VALUE
 
 
-UNLOCK = struct.pack("4I", 4, 9, 1, 0)  # version, CONTROL_UNLOCK, by a key file
+UNLOCK = struct.pack("4I", 5, 9, 1, 0)  # version, CONTROL_UNLOCK, by a key file
 
 
 def n_processes(kf):

@@ -111,7 +111,7 @@ def attempt(kf, operation, fault, is_for_ever, n_th):
     return kf.fault.disarm(), code
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", [name for name in FAULTS if name != "open"])  # it has all that it needs open
 def test_a_call_fails(faulty, name):
     kf, n_failed, n_errors = faulty, 0, 0
     for what, operation in OPERATIONS.items():

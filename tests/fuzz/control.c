@@ -30,11 +30,14 @@ static int expect_n_fds(const struct handoff_message *message)
 {
 	switch (message->kind) {
 	case HANDOFF_START:
-		return 3;
 	case HANDOFF_GO:
 		return 2;
+	case HANDOFF_OPEN:
 	case HANDOFF_ROOT:
 	case HANDOFF_CHECK:
+	case HANDOFF_SLOT:
+	case HANDOFF_REKEY:
+	case HANDOFF_MASTER:
 		return 1;
 	default:
 		return 0;
@@ -53,9 +56,10 @@ static void receive_handoff(int socket)
 		return;
 	for (unsigned i = 0; i < HANDOFF_FDS_MAX; i++)
 		n_fds += fds[i] >= 0;
-	MUST(message.version == 3 && message.kind >= HANDOFF_OPEN && message.kind <= HANDOFF_GO);
+	MUST(message.version == HANDOFF_VERSION && message.kind >= HANDOFF_OPEN &&
+	     message.kind < HANDOFF_KIND_END);
 	MUST(is_ended(message.what, sizeof(message.what)) && is_ended(message.hint, sizeof(message.hint)));
-	MUST(n_fds == expect_n_fds(&message) || (message.kind == HANDOFF_OPEN && n_fds == 1));
+	MUST(n_fds == expect_n_fds(&message) || (message.kind == HANDOFF_OPEN && n_fds == 2));
 	handoff_close_fds(fds);
 }
 

@@ -210,6 +210,7 @@ static void start_worker(struct mount *mount, bool is_first)
 {
 	struct failure failure = {NULL, NULL};
 	struct fs_config config = {
+		.witness = -1,
 		.arena = fuzz_arena(),
 		.reader = mount->is_locked ? NULL : open_session(STORE_READ),
 		.writer =

@@ -430,9 +430,11 @@ static void *look_at_stack(void *flags)
 static void a_stack_is_locked_and_never_dumped(void **state)
 {
 	struct locked_thread thread;
+	unsigned char *stack;
 	char flags[256] = "";
 
-	assert_int_equal(locked_thread_start(&thread, *state, look_at_stack, flags), 0);
+	assert_int_equal(locked_stack_new(*state, &stack), 0);
+	assert_int_equal(locked_thread_start(&thread, stack, look_at_stack, flags), 0);
 	locked_thread_join(&thread);
 	assert_non_null(strstr(flags, " lo"));
 	assert_non_null(strstr(flags, " dd"));
@@ -448,7 +450,7 @@ static void *lock_and_look(void *argument)
 {
 	struct own_stack *own = argument;
 
-	own->result = stack_lock(own->arena);
+	own->result = stack_lock(own->arena, __builtin_frame_address(0));
 	return look_at_stack(own->flags);
 }
 
@@ -480,10 +482,11 @@ static void what_overflows_a_stack_writes_nowhere(void **state)
 
 	if (pid == 0) {
 		struct arena *arena;
+		unsigned char *stack;
 
 		(void)signal(SIGSEGV, SIG_DFL);
-		if (arena_new(SMALL, &arena, NULL) == 0 &&
-		    locked_thread_start(&thread, arena, overflow, NULL) == 0)
+		if (arena_new(SMALL, &arena, NULL) == 0 && locked_stack_new(arena, &stack) == 0 &&
+		    locked_thread_start(&thread, stack, overflow, NULL) == 0)
 			locked_thread_join(&thread);
 		_exit(1);
 	}

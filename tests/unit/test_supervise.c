@@ -108,16 +108,34 @@ static void message_brings_its_descriptors(void **state)
 {
 	const struct place *place = *state;
 	struct handoff_message message = {.kind = HANDOFF_START}, received;
-	const int sent[] = {place->ends[0], place->ends[1], STDERR_FILENO};
+	const int sent[] = {place->ends[0], STDERR_FILENO};
 	int fds[HANDOFF_FDS_MAX];
 
-	assert_int_equal(handoff_send(place->ends[0], &message, sent, 3), 0);
+	assert_int_equal(handoff_send(place->ends[0], &message, sent, 2), 0);
 	assert_int_equal(handoff_receive(place->ends[1], &received, fds), 0);
 	assert_int_equal(received.kind, HANDOFF_START);
 	assert_int_equal(received.version, HANDOFF_VERSION);
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < 2; i++) {
 		assert_true(fcntl(fds[i], F_GETFD) & FD_CLOEXEC);
 		assert_int_equal(close(fds[i]), 0);
+	}
+}
+
+/* The flight record, and the state directory where there is one. */
+static void message_to_open_brings_one_or_two(void **state)
+{
+	const struct place *place = *state;
+	struct handoff_message message = {.kind = HANDOFF_OPEN}, received;
+	int fds[HANDOFF_FDS_MAX];
+
+	for (unsigned n = 0; n <= 3; n++) {
+		const int sent[] = {place->ends[0], place->ends[1], STDERR_FILENO};
+		int r = n == 1 || n == 2 ? 0 : -EPROTO;
+
+		assert_int_equal(handoff_send(place->ends[0], &message, sent, n), 0);
+		assert_int_equal(handoff_receive(place->ends[1], &received, fds), r);
+		if (r == 0)
+			handoff_close_fds(fds);
 	}
 }
 
@@ -201,19 +219,19 @@ static void store_is_claimed_once(void **state)
 	struct failure failure = {NULL, NULL};
 	int first = -1, second = -1;
 
-	assert_int_equal(supervise_claim(place->store, false, &first, &failure), 0);
-	assert_int_equal(supervise_claim(place->store, false, &second, &failure), -EBUSY);
-	assert_int_equal(supervise_claim(place->store, true, &second, &failure), -EBUSY);
+	assert_int_equal(supervise_claim(place->store, geteuid(), false, &first, &failure), 0);
+	assert_int_equal(supervise_claim(place->store, geteuid(), false, &second, &failure), -EBUSY);
+	assert_int_equal(supervise_claim(place->store, geteuid(), true, &second, &failure), -EBUSY);
 	assert_non_null(failure.what);
 	assert_int_equal(close(first), 0);
-	assert_int_equal(supervise_claim(place->store, true, &second, &failure), 0);
+	assert_int_equal(supervise_claim(place->store, geteuid(), true, &second, &failure), 0);
 	assert_int_equal(close(second), 0);
 }
 
 static int claim(const char *path)
 {
 	struct failure failure = {NULL, NULL};
-	int fd = -1, r = supervise_claim(path, false, &fd, &failure);
+	int fd = -1, r = supervise_claim(path, geteuid(), false, &fd, &failure);
 
 	assert_true(r == 0 || fd == -1);
 	if (fd >= 0)
@@ -372,6 +390,7 @@ int main(void)
 		cmocka_unit_test(control_packets_have_the_documented_layout),
 		cmocka_unit_test_setup_teardown(message_to_leave_brings_nothing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(message_brings_its_descriptors, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(message_to_open_brings_one_or_two, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(message_of_another_form_is_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(message_of_another_version_is_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(peer_that_does_not_read_blocks_nobody, set_up, tear_down),

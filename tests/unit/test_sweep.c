@@ -40,7 +40,7 @@ static int set_up(void **state)
 	place->fuse = pair[1];
 	assert_int_equal(flight_create(&place->flight_fd), 0);
 	assert_int_equal(flight_map(place->flight_fd, &place->flight), 0);
-	assert_int_equal(fs_sweeper_start(&place->socket), 0);
+	assert_int_equal(fs_sweeper_start(geteuid(), getegid(), &place->socket), 0);
 	*state = place;
 	return 0;
 }
