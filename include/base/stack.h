@@ -18,7 +18,7 @@ struct locked_thread {
 };
 
 #ifdef KEYFS_SANITIZED
-#define LOCKED_STACK_SIZE ((size_t)1 << 20)
+#define LOCKED_STACK_SIZE ((size_t)512 << 10)
 #else
 #define LOCKED_STACK_SIZE ((size_t)256 << 10)
 #endif

@@ -238,13 +238,18 @@ static int add_limited(scmp_filter_ctx filter, const struct limited *calls, size
 static int add_signals(scmp_filter_ctx filter)
 {
 	const struct scmp_arg_cmp self[] = {HAS(0, LOW, (uint32_t)getpid())};
-	const struct scmp_arg_cmp others[] = {{.arg = 0, .op = SCMP_CMP_NE, .datum_a = SIGSYS}};
 	int r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, CALL(tgkill), 1, self);
 
 	if (r == 0)
 		r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, CALL(kill), 1, self);
-	if (r == 0) /* that a call was refused stays known */
-		r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, CALL(rt_sigaction), 1, others);
+	/* That a call was refused stays known. One by one: the kernel looks at the lower half of the number.
+	 */
+	for (int i = 1; r == 0 && i < SIGRTMAX + 1; i++) {
+		const struct scmp_arg_cmp other[] = {HAS(0, LOW, (uint32_t)i)};
+
+		if (i != SIGSYS)
+			r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, CALL(rt_sigaction), 1, other);
+	}
 	return r;
 }
 

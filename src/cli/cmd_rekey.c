@@ -5,6 +5,7 @@
 #include "cleanup.h"
 #include "cli.h"
 #include "control.h"
+#include "locked.h"
 #include "offline.h"
 #include "progress.h"
 #include "rekey_master.h"
@@ -124,7 +125,8 @@ static const struct {
 	{-EROFS, {"is mounted read-only, or damaged, and cannot be changed", NULL}},
 	{-ENOSPC,
 	 {"no space is left: what was sealed anew stays", "make room, and run it again: it goes on"}},
-	{-ECANCELED, {"was unmounted before all was done", "run it again: it goes on"}},
+	{-ECANCELED, {"was unmounted or locked before all was done", "run it again: it goes on"}},
+	{-ENOKEY, {"the mount is locked", "'keyfs unlock' takes its keys back"}},
 	{-EAGAIN, {"the mount has no worker that answers", "run it again: it goes on"}},
 	{-EPIPE, {"the mount has no worker that answers", "run it again: it goes on"}},
 	{-EBUSY, {"is in use by another keyfs", "it is being checked or copied; try again"}},
@@ -293,6 +295,8 @@ static int rekey_store(const char *path, const struct unlock_options *unlock)
 
 int cmd_rekey(int argc, char **argv)
 {
+	static const struct failure orphan = {"the supervisor of its mount was killed",
+					      "'keyfs mount' takes the mount over first"};
 	struct arguments arguments = {.secrets.of[0] = UNLOCK_OPTIONS_NONE};
 	CLEANUP(cleanup_free) char *named = NULL;
 	CLEANUP(cleanup_free) char *store = NULL;
@@ -307,6 +311,11 @@ int cmd_rekey(int argc, char **argv)
 		return complain(arguments.path, -ENOMEM, NULL);
 	store = realpath(named, NULL);
 	is_mounted = store && control_find_store(store, &status) == 0;
+	r = is_mounted ? locked_refuse(store) : EXIT_DONE;
+	if (r == EXIT_DONE && is_mounted && arguments.is_master && status.is_orphan)
+		r = complain(store, -EAGAIN, &orphan);
+	if (r != EXIT_DONE)
+		return r;
 	if (arguments.is_master) {
 		r = rekey_master(named, &arguments.secrets, rekey_here);
 		return r == EXIT_DONE && is_mounted ? rekey_mount(store) : r;

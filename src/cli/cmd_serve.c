@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <time.h>
 
 DEFINE_CLEANUP(struct vault *, vault_close)
 
@@ -400,6 +401,8 @@ static void confine(void)
 /* What owns what, from the last made to the first. */
 static void end(struct serve *serve, int code)
 {
+	while (atomic_load(&serve->n_asking) > 0) /* the writer goes on meanwhile */
+		(void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 	fs_free(serve->fs);
 	if (atomic_load(&serve->n_reading) > 0)
 		_exit(exit_code_of(code)); /* it only reads; what it reads with must stay */

@@ -2,6 +2,7 @@
 #include "cleanup.h"
 #include "cli.h"
 #include "control.h"
+#include "locked.h"
 #include "mount_point.h"
 
 #include <argp.h>
@@ -98,7 +99,7 @@ static const struct {
 	{-EPIPE,
 	 {"the worker ended before it said that it was done",
 	  "look whether the service is there, and run it again"}},
-	{-ETIMEDOUT, {"the mount did not answer", "look whether the service is there, and run it again"}},
+	{-ENOKEY, {"the mount is locked", "'keyfs unlock' takes its keys back"}},
 };
 
 static int complain_of_service(const char *service, int code)
@@ -133,8 +134,8 @@ static int shred(const struct arguments *arguments, pid_t supervisor)
 		return complain_of_service(arguments->service, -ENOENT);
 	(void)snprintf(asked.name, sizeof(asked.name), "%s", arguments->service);
 	r = control_rekey(supervisor, &asked, &fd);
-	if (r == 0)
-		r = control_receive_finding(fd, &done);
+	while (r == 0 && (r = control_receive_finding(fd, &done)) == -ETIMEDOUT)
+		r = 0; /* a large service, a slow disk; the end of the worker is noticed */
 	if (r == -ECONNRESET)
 		r = -EPIPE;
 	if (r == 0)
@@ -158,6 +159,8 @@ int cmd_shred(int argc, char **argv)
 		r = control_find(mountpoint, &status);
 	if (r < 0)
 		return complain(arguments.mountpoint, r, &not_mounted);
-	r = confirm(&arguments);
+	r = locked_refuse(status.store);
+	if (r == EXIT_DONE)
+		r = confirm(&arguments);
 	return r == EXIT_DONE ? shred(&arguments, status.supervisor_pid) : r;
 }

@@ -42,6 +42,7 @@ struct serve {
 	pthread_t control;
 	atomic_bool is_checking;
 	atomic_int n_reading; /* threads that read the store in a session of their own */
+	atomic_int n_asking;  /* threads that wait for the writer's answer: the file system stays for them */
 };
 
 /* A session of its own on the store. */

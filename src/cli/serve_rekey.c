@@ -97,7 +97,7 @@ static void *shred_thread(void *argument)
 	}
 	if (done.code == 0 || done.code == -EINPROGRESS)
 		fs_forget_shredded(shred->serve->fs);
-	atomic_fetch_sub(&shred->serve->n_reading, 1);
+	atomic_fetch_sub(&shred->serve->n_asking, 1);
 	end(shred->rekey, &done);
 	(void)pthread_mutex_destroy(&shred->mutex);
 	(void)pthread_cond_destroy(&shred->ended);
@@ -118,12 +118,12 @@ static int start_shred(struct serve *serve, struct rekey *rekey, const char *nam
 	memcpy(shred->name, name, sizeof(shred->name));
 	(void)pthread_mutex_init(&shred->mutex, NULL);
 	(void)pthread_cond_init(&shred->ended, NULL);
-	atomic_fetch_add(&serve->n_reading, 1); /* the file system must stay while it runs */
+	atomic_fetch_add(&serve->n_asking, 1);
 	if (pthread_create(&thread, NULL, shred_thread, shred) == 0) {
 		(void)pthread_detach(thread);
 		return 0;
 	}
-	atomic_fetch_sub(&serve->n_reading, 1);
+	atomic_fetch_sub(&serve->n_asking, 1);
 	free(shred);
 	return -EAGAIN;
 }

@@ -211,6 +211,10 @@ static void sweeper_main(int socket, uid_t user, gid_t group)
 	int fds[2];
 
 	(void)prctl(PR_SET_NAME, "keyfs-sweep");
+	(void)signal(SIGTERM, SIG_IGN); /* it ends with the worker, and not before */
+	(void)signal(SIGINT, SIG_IGN);
+	(void)signal(SIGHUP, SIG_IGN);
+	(void)signal(SIGCHLD, SIG_DFL);
 	if (dup2(socket, STDERR_FILENO + 1) < 0)
 		_exit(1);
 	sweeper.socket = STDERR_FILENO + 1;

@@ -201,12 +201,22 @@ static int64_t back_off_ms(unsigned n_failures)
 	return wait < BACK_OFF_MAX_MS ? wait : BACK_OFF_MAX_MS;
 }
 
+/* It is, or it is about to be: whoever takes over has no keys. */
+static bool becomes_locked(const struct supervisor *supervisor)
+{
+	const struct lock *lock = &supervisor->locking;
+	bool is_locking = !lock->is_unlocking && (lock->step == LOCK_DRAINING || lock->step == LOCK_LEAVING);
+
+	return is_locked(supervisor) || is_locking;
+}
+
 void recover_keep_standby(struct supervisor *supervisor)
 {
+	const bool has_keys = !becomes_locked(supervisor);
 	const struct worker_secret secret = {
-		.fd = supervisor->root,
+		.fd = has_keys ? supervisor->root : -1,
 		.unlock_kind = supervisor->config->root_unlock_kind,
-		.flags = is_locked(supervisor) ? HANDOFF_LOCKED : 0,
+		.flags = has_keys ? 0 : HANDOFF_LOCKED,
 	};
 	struct failure failure = {NULL, NULL};
 	int64_t now = clock_ms(), at = supervisor->start_at;

@@ -120,7 +120,7 @@ static void on_root(struct supervisor *supervisor, int *fd)
 {
 	cleanup_close(&supervisor->root);
 	supervisor->root = take_fd(fd);
-	if (supervisor->standby.pid == 0)
+	if (supervisor->standby.pid == 0 || supervisor->standby.is_locked) /* that one has none */
 		return;
 	supervisor->standby.is_ready = false;
 	worker_kill(&supervisor->standby);
