@@ -54,7 +54,7 @@ int flight_map(int fd, struct flight **ret)
 
 int flight_lock(struct flight *flight)
 {
-	return mlock(flight, FLIGHT_LOCKED_SIZE) < 0 ? -EPERM : 0;
+	return mlock2(flight, FLIGHT_LOCKED_SIZE, 0) < 0 ? -EPERM : 0;
 }
 
 void flight_unmap(struct flight *flight)
