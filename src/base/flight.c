@@ -54,7 +54,14 @@ int flight_map(int fd, struct flight **ret)
 
 int flight_lock(struct flight *flight)
 {
-	return mlock2(flight, FLIGHT_LOCKED_SIZE, 0) < 0 ? -EPERM : 0;
+	if (mlock2(flight, FLIGHT_LOCKED_SIZE, 0) == 0)
+		return 0;
+	/*
+	 * It has to be there all the same: the kernel answers a request with EIO that it cannot write down at
+	 * once for a worker that is being killed.
+	 */
+	(void)madvise(flight, FLIGHT_LOCKED_SIZE, MADV_POPULATE_WRITE);
+	return -EPERM;
 }
 
 void flight_unmap(struct flight *flight)
