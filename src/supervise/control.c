@@ -299,45 +299,41 @@ int control_check(pid_t supervisor, int *ret_socket)
 	return 0;
 }
 
-int control_slot(pid_t supervisor, struct bytes change, uint64_t *ret_number)
+/* What is to be changed follows the request, and the worker answers on the same connection. */
+static int ask_for_change(pid_t supervisor, enum control_kind kind, struct bytes change, const int *fds,
+			  unsigned n_fds, struct control_slot_result *ret)
 {
 	CLEANUP(cleanup_close) int fd = -1;
-	struct control_slot_result result = {.version = 0};
 	int r = connect_to(supervisor, &fd);
 
 	if (r < 0)
 		return r == -ENOENT ? -EPIPE : r;
 	set_patience(fd, SO_RCVTIMEO, SLOT_S);
-	r = send_request(fd, CONTROL_SLOT, 0);
+	r = send_request(fd, kind, 0);
 	if (r == 0)
-		r = packet_send(fd, change, NULL, 0, 0);
+		r = packet_send(fd, change, fds, n_fds, 0);
 	if (r == 0)
-		r = packet_receive(fd, &result, sizeof(result), NULL);
+		r = packet_receive(fd, ret, sizeof(*ret), NULL);
 	if (r < 0)
 		return r == -EAGAIN ? -ETIMEDOUT : r == -ECONNRESET ? -EPIPE : r;
-	if (result.version != CONTROL_VERSION)
-		return -EPROTO;
-	*ret_number = result.number;
-	return result.code;
+	return ret->version == CONTROL_VERSION ? ret->code : -EPROTO;
+}
+
+int control_slot(pid_t supervisor, struct bytes change, uint64_t *ret_number)
+{
+	struct control_slot_result result = {.version = 0};
+	int r = ask_for_change(supervisor, CONTROL_SLOT, change, NULL, 0, &result);
+
+	if (r == 0)
+		*ret_number = result.number;
+	return r;
 }
 
 int control_master(pid_t supervisor, struct bytes change, const int fds[2])
 {
-	CLEANUP(cleanup_close) int fd = -1;
 	struct control_slot_result result = {.version = 0};
-	int r = connect_to(supervisor, &fd);
 
-	if (r < 0)
-		return r == -ENOENT ? -EPIPE : r;
-	set_patience(fd, SO_RCVTIMEO, SLOT_S);
-	r = send_request(fd, CONTROL_MASTER, 0);
-	if (r == 0)
-		r = packet_send(fd, change, fds, 2, 0);
-	if (r == 0)
-		r = packet_receive(fd, &result, sizeof(result), NULL);
-	if (r < 0)
-		return r == -EAGAIN ? -ETIMEDOUT : r == -ECONNRESET ? -EPIPE : r;
-	return result.version == CONTROL_VERSION ? result.code : -EPROTO;
+	return ask_for_change(supervisor, CONTROL_MASTER, change, fds, 2, &result);
 }
 
 int control_rekey(pid_t supervisor, const struct control_rekey *rekey, int *ret_socket)
