@@ -5,31 +5,19 @@
  *   read  N keys, each by its path: the key looked up, its field looked up, opened, read
  *   list  N keys of a service, as a directory of them is listed
  */
-#include "seal.h"
-#include "store.h"
-#include "vault.h"
+#include "opened.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 /* valgrind 3.19 does not know mlock2(2); the program's own is used in the place of libc's. */
 int mlock2(const void *at, size_t size, unsigned flags)
 {
 	(void)flags;
 	return mlock(at, size);
-}
-
-static void need(int code, const char *what)
-{
-	if (code < 0) {
-		(void)fprintf(stderr, "hot_path: %s: %s\n", what, strerror(-code));
-		exit(1);
-	}
 }
 
 static uint64_t look_up(struct vault *vault, uint64_t dir, const char *name)
@@ -89,33 +77,14 @@ static void work(struct vault *vault, const char *what, unsigned long n)
 
 int main(int argc, char **argv)
 {
-	unsigned char content[SEAL_KEY_FILE_MAX];
-	struct vault_unlock by = {VAULT_BY_KEY_FILE, {content, 0}};
-	struct failure failure = {NULL, NULL};
-	struct vault_keys *keys = NULL;
-	struct arena *arena;
-	struct vault *vault;
-	struct store *store;
-	ssize_t n;
-	int fd;
+	struct opened opened;
 
 	if (argc != 5) {
 		(void)fprintf(stderr, "usage: hot_path STORE KEYFILE read|list N\n");
 		return 2;
 	}
-	fd = open(argv[2], O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, content, sizeof(content));
-	need(n < 0 ? -errno : 0, argv[2]);
-	(void)close(fd);
-	by.secret.len = (size_t)n;
-	need(seal_start(), "libsodium");
-	need(arena_new(ARENA_SIZE, &arena, &failure), "arena");
-	need(store_sqlite.open(argv[1], STORE_READ, &store, &failure), argv[1]);
-	need(vault_unlock(store, &by, arena, &keys, &failure), argv[1]);
-	need(vault_open(store, keys, &vault), argv[1]);
-	work(vault, argv[3], strtoul(argv[4], NULL, 10));
-	vault_close(vault);
-	vault_keys_free(keys);
-	arena_free(arena);
+	opened = opened_by(argv[1], argv[2], STORE_READ, false);
+	work(opened.vault, argv[3], strtoul(argv[4], NULL, 10));
+	opened_close(&opened);
 	return 0;
 }
