@@ -586,6 +586,7 @@ def test_kills_during_slot_add(made):
         if there:
             slot_ok(made, "remove", 3)
     assert 0 < n_there < (500 if LONG else 50)
+    print(f"slot add: {500 if LONG else 50} kills, {n_there} when it was added: 0 lost, 0 refused")
 
 
 def test_kills_during_slot_add_on_a_mount(field):
