@@ -46,11 +46,21 @@ struct flight_slot *journal_take(struct journal *journal)
 	return slot;
 }
 
+void journal_received(struct journal *journal, struct flight_slot *slot)
+{
+	const struct fuse_in_header *in = (const void *)slot->request;
+
+	(void)pthread_mutex_lock(&journal->mutex);
+	journal->uniques[slot - journal->flight->slots] = in->unique;
+	(void)pthread_mutex_unlock(&journal->mutex);
+}
+
 static void free_slot(struct journal *journal, struct flight_slot *slot)
 {
 	const struct fuse_in_header *in = (const void *)slot->request;
 	size_t len = in->len < sizeof(slot->request) ? in->len : sizeof(slot->request);
 
+	journal->uniques[slot - journal->flight->slots] = 0;
 	atomic_store(&slot->number, 0);
 	explicit_bzero(slot->request, len);
 	(void)pthread_cond_signal(&journal->freed);
@@ -69,11 +79,8 @@ void journal_answered(struct journal *journal, uint64_t unique)
 		return;
 	(void)pthread_mutex_lock(&journal->mutex);
 	for (unsigned i = 0; i < FLIGHT_SLOTS; i++) {
-		struct flight_slot *slot = &journal->flight->slots[i];
-		const struct fuse_in_header *in = (const void *)slot->request;
-
-		if (atomic_load(&slot->number) != 0 && in->len != 0 && in->unique == unique) {
-			free_slot(journal, slot);
+		if (journal->uniques[i] == unique) {
+			free_slot(journal, &journal->flight->slots[i]);
 			break;
 		}
 	}

@@ -25,6 +25,8 @@ struct journal {
 	pthread_mutex_t mutex;
 	pthread_cond_t freed;
 	uint64_t last; /* number of the request that came last */
+	/* Of the request in each slot; 0 while the kernel may be writing it. Under mutex. */
+	uint64_t uniques[FLIGHT_SLOTS];
 };
 
 void journal_init(struct journal *journal, struct flight *flight);
@@ -32,6 +34,8 @@ void journal_destroy(struct journal *journal);
 
 /* A slot to read the next request into; waits until one is free. The loop's. */
 struct flight_slot *journal_take(struct journal *journal);
+/* It is there, and about to be answered. The loop's. */
+void journal_received(struct journal *journal, struct flight_slot *slot);
 /* Of a request that nobody waits for, or that was not there after all. */
 void journal_give_back(struct journal *journal, struct flight_slot *slot);
 /* The request was answered. Any thread. */

@@ -154,6 +154,7 @@ static void handle_slot(struct fs *fs, struct flight_slot *slot, size_t len, boo
 {
 	bool has_no_answer;
 
+	journal_received(&fs->journal, slot);
 	memcpy(fs->receive, slot->request, len);
 	has_no_answer = journal_has_no_answer(fs->receive);
 	handle(fs, len, is_repeated);
