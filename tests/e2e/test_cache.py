@@ -551,8 +551,12 @@ def test_every_cached_read_is_one_whole_version(made, torture, size):
     key = made / "prod/custom/mysql"
     os.makedirs(key)
     whole = N_READS if size == 200 else N_READS // 10
-    done = torture(key, size, "mixed", whole, whole // 20, whole // 100, 0)
-    assert (done["whole"], done["pieces"], done["bytes"]) == (whole, whole // 20, whole // 100)
-    assert done["versions"] > 20 and done["changes"] > 20 or SANITIZED
-    assert done["stale"] <= N_READS // 1000  # who does not come to an end within a second
+    versions = changes = stale = 0
+    while versions <= 20 or changes <= 20:  # as often as it takes: a change waits for readers, a second each
+        done = torture(key, size, "mixed", whole, whole // 20, whole // 100, 0)
+        assert (done["whole"], done["pieces"], done["bytes"]) == (whole, whole // 20, whole // 100)
+        versions, changes, stale = versions + done["versions"], changes + done["changes"], stale + done["stale"]
+        if SANITIZED:
+            break
+    assert stale <= N_READS // 1000  # who does not come to an end within a second
     made.ok("check", made.mnt)

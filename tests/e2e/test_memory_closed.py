@@ -60,6 +60,7 @@ def without_limit():
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # which a shell's job in the background ignores
 
 
 @pytest.mark.parametrize("way", ["file", "pipe"])
